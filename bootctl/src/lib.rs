@@ -1,0 +1,17 @@
+//! Slots, boot state and the stores that loaders read it from.
+//!
+//! The core (`default-features = false`) is `no_std` and opens nothing: it decodes, decides and plans, and reaches a
+//! disk only through [`BlockIo`]. The `std` feature adds block devices, locks, active-slot discovery and the
+//! `tandem-bootctl` program.
+#![cfg_attr(not(feature = "std"), no_std)]
+#![deny(unsafe_code)]
+
+pub mod attributes;
+pub mod block_io;
+pub mod slot;
+pub mod state;
+
+pub use attributes::{Attributes, Priority, Tries};
+pub use block_io::{BlockIo, SectorSize};
+pub use slot::Slot;
+pub use state::BootState;

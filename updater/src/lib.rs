@@ -1,2 +1,5 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
+
+#[cfg(feature = "std")]
+pub mod journal;

@@ -1,0 +1,181 @@
+//! What this device remembers about its releases: `journal.json` and `history.jsonl` in `/var/lib/tandem`.
+//!
+//! The journal is replaced atomically, the history is appended to. Every change is made under a lock on the
+//! directory, from what is on disk then, so that health and an installation may run at once. Neither file is needed
+//! to boot, to install or to confirm a release: a journal that can't be read is moved aside and started anew.
+
+mod data;
+pub mod history;
+mod reason;
+mod store;
+
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bootctl::Slot;
+
+pub use data::{Failed, Release, Staged};
+pub use reason::{Cause, DETAIL_MAX, Reason};
+pub use store::JournalError;
+
+use data::Data;
+use history::Event;
+
+/// The journal of one device, as it was read last.
+#[derive(Debug)]
+pub struct Journal {
+    dir: PathBuf,
+    data: Data,
+}
+
+impl Journal {
+    /// Reads `journal.json` in `dir`, or starts an empty one. Touches the disk, but writes only when the file can't
+    /// be understood: then it is renamed to `journal.json.corrupt`.
+    ///
+    /// Never fails: what could not be read is logged, and the journal is empty then.
+    #[must_use]
+    pub fn load(dir: &Path) -> Self {
+        Self {
+            dir: dir.to_path_buf(),
+            data: store::load(dir),
+        }
+    }
+
+    /// Lowest rollback index that may be installed, as far as the journal knows (0 when it knows nothing).
+    #[must_use]
+    pub const fn floor(&self) -> u64 {
+        self.data.floor
+    }
+
+    /// The release that was staged last and has neither been confirmed nor fallen back.
+    #[must_use]
+    pub const fn staged_release(&self) -> Option<&Staged> {
+        self.data.staged.as_ref()
+    }
+
+    /// What is known about a release that fell back, whether or not it is refused for that.
+    #[must_use]
+    pub fn failed(&self, id: &[u8; 32]) -> Option<&Failed> {
+        self.data.failed(id)
+    }
+
+    /// Why the release with this payload id is not installed again unless forced (`--force=rolled-back`).
+    #[must_use]
+    pub fn refusal(&self, id: &[u8; 32]) -> Option<&Failed> {
+        self.failed(id).filter(|f| f.is_refused())
+    }
+
+    /// How the last operation ended, in one line of text; empty when there was none.
+    #[must_use]
+    pub fn last_result(&self) -> &str {
+        &self.data.last_result
+    }
+
+    /// Records that a release is about to be activated in `slot`. Durable on return.
+    ///
+    /// Call it before `activate`: an entry whose slot never became bootable means nothing, whereas a release that
+    /// fell back without an entry is blamed one attempt late.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn staged(&mut self, release: &Release, slot: Slot) -> Result<(), JournalError> {
+        let event = Event::new("staged", now()).release(release).slot(slot);
+        self.update(event, |data, time| data.stage(release.clone(), slot, time))
+    }
+
+    /// Counts a boot of a release on trial, once per `boot_id` (every time when that is empty). Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn booted(
+        &mut self,
+        release: &Release,
+        slot: Slot,
+        boot_id: &str,
+    ) -> Result<(), JournalError> {
+        let event = Event::new("trial-boot", now()).release(release).slot(slot);
+        self.update(event, |data, time| {
+            data.boot(release.clone(), slot, boot_id, time);
+        })
+    }
+
+    /// Records why the release on trial did not prove itself in this boot. Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn failed_check(&mut self, reason: &Reason) -> Result<(), JournalError> {
+        let mut event = Event::new("check-failed", now()).reason(reason);
+        if let Some(staged) = &self.data.staged {
+            event = event.release(&staged.release).slot(staged.slot);
+        }
+        self.update(event, |data, _| data.fail_check(reason.clone()))
+    }
+
+    /// Records that a release has proven itself, raises the floor to its rollback index and forgives what it did
+    /// before. Durable on return; writes nothing when it is known already.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn confirmed(&mut self, release: &Release, slot: Slot) -> Result<(), JournalError> {
+        let event = Event::new("confirmed", now()).release(release).slot(slot);
+        self.update(event, |data, _| data.confirm(release))
+    }
+
+    /// Records that the loader gave up `slot` and went back to the other one. Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn fell_back(
+        &mut self,
+        release: &Release,
+        slot: Slot,
+        reason: &Reason,
+    ) -> Result<(), JournalError> {
+        let event = Event::new("fell-back", now())
+            .release(release)
+            .slot(slot)
+            .reason(reason);
+        self.update(event, |data, time| {
+            data.fall_back(release.clone(), reason.clone(), time);
+        })
+    }
+
+    /// Records how an operation ended that changed nothing else here, such as a refused payload.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn result(&mut self, text: &str) -> Result<(), JournalError> {
+        let event = Event::new("result", now()).detail(text);
+        self.update(event, |data, _| data.set_result(text))
+    }
+
+    fn update(
+        &mut self,
+        event: Event,
+        change: impl FnOnce(&mut Data, u64),
+    ) -> Result<(), JournalError> {
+        let _lock = store::lock(&self.dir)?;
+        let before = store::load(&self.dir);
+        let mut after = before.clone();
+        change(&mut after, now());
+        if after != before {
+            store::save(&self.dir, &after)?;
+            // A lost line of history costs nobody a decision.
+            if let Err(error) = history::append(&self.dir, &event) {
+                log::warn!("{error}");
+            }
+        }
+        self.data = after;
+        Ok(())
+    }
+}
+
+/// Seconds since 1970, 0 while the clock is before that.
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_secs())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+use std::fs;
+
+use tempfile::TempDir;
+
+use super::*;
+
+fn release(n: u8) -> Release {
+    Release {
+        id: [n; 32],
+        version: format!("{n}.0.0"),
+        rollback_index: u64::from(n),
+    }
+}
+
+fn reason(cause: Cause) -> Reason {
+    Reason::new(cause, "50-network: exit status 1\n\"no\" route\\")
+}
+
+#[test]
+fn an_absent_journal_is_empty_and_reading_it_creates_nothing() {
+    let dir = TempDir::new().unwrap();
+    let journal = Journal::load(&dir.path().join("tandem"));
+    assert_eq!(journal.floor(), 0);
+    assert_eq!(journal.staged_release(), None);
+    assert_eq!(journal.refusal(&[1; 32]), None);
+    assert!(!dir.path().join("tandem").exists());
+}
+
+#[test]
+fn literal_journal() {
+    let dir = TempDir::new().unwrap();
+    let id = "07".repeat(32);
+    let text = format!(
+        r#"{{"format":1,"floor":3,"later":[1],"staged":{{"id":"{id}","version":"7","rollback_index":4,"slot":"b","time":9,"boots":2,"failure":{{"cause":"health","detail":"x"}}}},"failed":[{{"id":"{id}","version":"7","rollback_index":4,"reason":{{"cause":"unexplained"}},"unexplained":2,"time":8}}]}}"#
+    );
+    fs::write(dir.path().join("journal.json"), text).unwrap();
+    let journal = Journal::load(dir.path());
+    assert_eq!(journal.floor(), 3);
+    let staged = journal.staged_release().unwrap();
+    assert_eq!((staged.slot, staged.boots), (Slot::B, 2));
+    assert_eq!(staged.failure.as_ref().unwrap().cause, Cause::Health);
+    assert_eq!(journal.refusal(&[7; 32]).unwrap().unexplained, 2);
+}
+
+#[test]
+fn the_floor_rises_only_on_confirmation_and_never_sinks() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.staged(&release(5), Slot::B).unwrap();
+    journal.booted(&release(5), Slot::B, "boot-1").unwrap();
+    assert_eq!(Journal::load(dir.path()).floor(), 0);
+    journal.confirmed(&release(5), Slot::B).unwrap();
+    assert_eq!(Journal::load(dir.path()).floor(), 5);
+    assert_eq!(Journal::load(dir.path()).staged_release(), None);
+    journal.confirmed(&release(2), Slot::A).unwrap();
+    assert_eq!(Journal::load(dir.path()).floor(), 5);
+}
+
+#[test]
+fn a_boot_is_counted_once() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.staged(&release(1), Slot::B).unwrap();
+    for boot in ["one", "one", "two"] {
+        journal.booted(&release(1), Slot::B, boot).unwrap();
+    }
+    assert_eq!(journal.staged_release().unwrap().boots, 2);
+    // Never staged by us (rolled back to, or the entry was lost): it is counted all the same.
+    journal.booted(&release(2), Slot::A, "three").unwrap();
+    let staged = journal.staged_release().unwrap();
+    assert_eq!((staged.release.id, staged.boots), ([2; 32], 1));
+}
+
+#[test]
+fn own_fault_is_refused_at_once_and_stays_so() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal
+        .fell_back(&release(1), Slot::B, &reason(Cause::Panic))
+        .unwrap();
+    assert!(journal.refusal(&[1; 32]).is_some());
+    journal
+        .fell_back(&release(1), Slot::B, &reason(Cause::Medium))
+        .unwrap();
+    let refusal = journal.refusal(&[1; 32]).unwrap();
+    assert_eq!(refusal.reason.cause, Cause::Panic);
+    journal.confirmed(&release(1), Slot::B).unwrap();
+    assert_eq!(journal.refusal(&[1; 32]), None);
+}
+
+#[test]
+fn unexplained_twice_is_refused_and_damage_never() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    for _ in 0..3 {
+        journal
+            .fell_back(&release(1), Slot::B, &reason(Cause::Medium))
+            .unwrap();
+        assert_eq!(journal.refusal(&[1; 32]), None);
+    }
+    let unexplained = reason(Cause::Unexplained);
+    journal
+        .fell_back(&release(1), Slot::B, &unexplained)
+        .unwrap();
+    assert_eq!(Journal::load(dir.path()).refusal(&[1; 32]), None);
+    journal
+        .fell_back(&release(1), Slot::B, &unexplained)
+        .unwrap();
+    assert!(Journal::load(dir.path()).refusal(&[1; 32]).is_some());
+}
+
+#[test]
+fn writers_with_a_stale_view_do_not_undo_each_other() {
+    let dir = TempDir::new().unwrap();
+    let mut apply = Journal::load(dir.path());
+    let mut health = Journal::load(dir.path());
+    health
+        .fell_back(&release(1), Slot::B, &reason(Cause::Health))
+        .unwrap();
+    apply.staged(&release(2), Slot::B).unwrap();
+    let journal = Journal::load(dir.path());
+    assert!(journal.refusal(&[1; 32]).is_some());
+    assert_eq!(journal.staged_release().unwrap().release.id, [2; 32]);
+}
+
+#[test]
+fn a_corrupt_journal_is_moved_aside_and_a_new_one_started() {
+    let long = "x".repeat(2 << 20);
+    for text in ["", "{", "[]", "\0\0\0", "{\"format\":2}", "null", &long] {
+        let dir = TempDir::new().unwrap();
+        fs::write(dir.path().join("journal.json"), text).unwrap();
+        let mut journal = Journal::load(dir.path());
+        assert_eq!(journal.floor(), 0);
+        let aside = fs::read_to_string(dir.path().join("journal.json.corrupt")).unwrap();
+        assert_eq!(aside, text);
+        journal.staged(&release(1), Slot::A).unwrap();
+        assert!(Journal::load(dir.path()).staged_release().is_some());
+    }
+}
+
+#[test]
+fn a_journal_that_is_no_file_does_not_stop_anybody() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("journal.json")).unwrap();
+    assert_eq!(Journal::load(dir.path()).floor(), 0);
+}
+
+#[test]
+fn what_is_known_already_is_not_written_again() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.confirmed(&release(1), Slot::A).unwrap();
+    let before = fs::metadata(dir.path().join("journal.json")).unwrap();
+    journal.confirmed(&release(1), Slot::A).unwrap();
+    let after = fs::metadata(dir.path().join("journal.json")).unwrap();
+    assert_eq!(
+        std::os::unix::fs::MetadataExt::ino(&before),
+        std::os::unix::fs::MetadataExt::ino(&after)
+    );
+    assert_eq!(history::read(dir.path()).unwrap().len(), 1);
+}
+
+#[test]
+fn the_last_result_is_plain_text_on_one_line() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal
+        .fell_back(&release(3), Slot::B, &reason(Cause::Health))
+        .unwrap();
+    assert_eq!(
+        journal.last_result(),
+        "fell back from 3.0.0: health: 50-network: exit status 1 'no' route/"
+    );
+}
+
+#[test]
+fn failed_releases_are_bounded() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    for n in 0..70 {
+        journal
+            .fell_back(&release(n), Slot::B, &reason(Cause::Load))
+            .unwrap();
+    }
+    assert_eq!(journal.failed(&[5; 32]), None);
+    assert!(journal.failed(&[6; 32]).is_some());
+    assert!(journal.failed(&[69; 32]).is_some());
+}
+
+#[test]
+fn history_survives_a_torn_line_and_stays_bounded() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("history.jsonl");
+    fs::write(&path, "{\"time\":1,\"event\":\"conf").unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.staged(&release(1), Slot::B).unwrap();
+    let events = history::read(dir.path()).unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event, "staged");
+    assert_eq!(events[0].version.as_deref(), Some("1.0.0"));
+
+    let long = "y".repeat(4000);
+    for n in 0..150 {
+        journal.result(&format!("{n} {long}")).unwrap();
+    }
+    assert!(fs::metadata(&path).unwrap().len() <= 256 << 10);
+    let events = history::read(dir.path()).unwrap();
+    let last = events.last().unwrap().detail.as_ref().unwrap();
+    assert!(last.starts_with("149 "), "{last}");
+    assert!(events.len() > 30);
+}

@@ -1,0 +1,155 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn parse(usr: &str, etc: &str) -> (Settings, std::vec::Vec<std::string::String>) {
+    let mut problems = std::vec::Vec::new();
+    let settings = Settings::parse(usr.as_bytes(), etc.as_bytes(), &mut |p| {
+        problems.push(std::format!("{p}"));
+    });
+    (settings, problems)
+}
+
+#[test]
+fn nothing_set_is_the_default() {
+    let (settings, problems) = parse("", "\n# nothing\n  \n");
+    assert_eq!(settings, Settings::default());
+    assert!(problems.is_empty() && settings.may_act_alone());
+}
+
+#[test]
+fn all_keys() {
+    let (s, problems) = parse(
+        "GROUP=stable\nSERVER=https://u.example/v1?x=1\nREBOOT_STRATEGY=off\r\n\
+         LOCKSMITHD_REBOOT_WINDOW_START=\"Thu 04:30\"\nLOCKSMITHD_REBOOT_WINDOW_LENGTH='1h30m'\n\
+         TRIES=2\nSIGNATURES=2\nHEALTH_TIMEOUT=5\n  HEALTH_DEADLINE = 20",
+        "",
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!(s.group, "stable");
+    assert_eq!(s.server, "https://u.example/v1?x=1");
+    assert_eq!(s.reboot_strategy, RebootStrategy::Off);
+    let start = s.window_start.unwrap();
+    assert_eq!((start.day, start.minute), (Some(Weekday::Thursday), 270));
+    assert_eq!(s.window_length, Some(5400));
+    assert_eq!((s.tries, s.signatures), (2, 2));
+    assert_eq!((s.health_timeout, s.health_deadline), (5, 20));
+}
+
+#[test]
+fn etc_wins_key_by_key() {
+    let (s, problems) = parse("GROUP=stable\nSERVER=disabled", "GROUP=beta\nGROUP=alpha");
+    assert!(problems.is_empty());
+    assert_eq!((s.group.as_str(), s.server.as_str()), ("alpha", "disabled"));
+}
+
+#[test]
+fn etc_raises_tries_and_signatures_but_does_not_lower_them() {
+    let (s, problems) = parse("TRIES=4\nSIGNATURES=2", "TRIES=9\nSIGNATURES=3");
+    assert!(problems.is_empty());
+    assert_eq!((s.tries, s.signatures), (9, 3));
+    // An earlier line of /etc is not the release's word.
+    let (s, problems) = parse("TRIES=4", "TRIES=9\nTRIES=5");
+    assert!(problems.is_empty());
+    assert_eq!(s.tries, 5);
+
+    let (s, problems) = parse("TRIES=4\nSIGNATURES=2", "TRIES=3\nSIGNATURES=1");
+    assert_eq!((s.tries, s.signatures), (4, 2));
+    assert_eq!(
+        problems,
+        [
+            "read /etc/tandem/update.conf, line 1, TRIES: the value may only raise the release's 4",
+            "read /etc/tandem/update.conf, line 2, SIGNATURES: the value may only raise the release's 2",
+        ]
+    );
+    assert!(!s.may_act_alone());
+    // The default counts as the release's word too.
+    let (s, _) = parse("", "TRIES=1");
+    assert_eq!((s.tries, s.may_act_alone()), (3, false));
+}
+
+#[test]
+fn a_bad_value_is_reported_and_leaves_the_one_below_in_force() {
+    for bad in [
+        "GROUP=",
+        "GROUP=a b",
+        "SERVER=",
+        "SERVER=ftp://x",
+        "SERVER=http://",
+        "SERVER=https:///x",
+        "REBOOT_STRATEGY=etcd-lock",
+        "LOCKSMITHD_REBOOT_WINDOW_START=4:00",
+        "LOCKSMITHD_REBOOT_WINDOW_START=24:00",
+        "LOCKSMITHD_REBOOT_WINDOW_START=Foo 04:00",
+        "LOCKSMITHD_REBOOT_WINDOW_START=+4:00",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=99999999999h",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1.5h",
+        "TRIES=0",
+        "TRIES=10",
+        "TRIES=+4",
+        "TRIES=",
+        "SIGNATURES=0",
+        "SIGNATURES=5",
+        "HEALTH_TIMEOUT=0",
+        "HEALTH_DEADLINE=86401",
+        "nonsense",
+    ] {
+        let usr = "GROUP=stable\nTRIES=2\nHEALTH_TIMEOUT=7";
+        let (s, problems) = parse(usr, bad);
+        assert_eq!(problems.len(), 1, "{bad}: {problems:?}");
+        assert!(!s.may_act_alone(), "{bad}");
+        let (without, _) = parse(usr, "");
+        assert_eq!(Settings { bad_values: 0, ..s }, without, "{bad}");
+    }
+}
+
+#[test]
+fn an_unknown_key_is_reported_but_stops_nothing() {
+    let (s, problems) = parse("MACHINE_ALIAS=x", "");
+    assert_eq!(problems.len(), 1);
+    assert!(s.may_act_alone());
+}
+
+#[test]
+fn a_file_too_large_is_not_read() {
+    let mut text = std::string::String::from("TRIES=5\n");
+    text.push_str(&"#".repeat(FILE_MAX));
+    let (s, problems) = parse(&text, "");
+    assert_eq!((s.tries, problems.len(), s.may_act_alone()), (3, 1, false));
+}
+
+#[test]
+fn a_line_that_is_not_text_spoils_only_itself() {
+    let mut count = 0;
+    let s = Settings::parse(b"GROUP=\xff\xfe\nTRIES=5\n", b"", &mut |p| {
+        assert_eq!((p.line, p.kind), (1, ProblemKind::NotText));
+        count += 1;
+    });
+    assert_eq!((s.tries, count), (5, 1));
+}
+
+#[test]
+fn files_are_read_below_a_root_and_never_stop_anybody() {
+    let root = tempfile::TempDir::new().unwrap();
+    assert_eq!(load(root.path()), Settings::default());
+    let usr = root.path().join("usr/lib/tandem");
+    std::fs::create_dir_all(&usr).unwrap();
+    std::fs::write(usr.join("update.conf"), "TRIES=5\n").unwrap();
+    assert_eq!(load(root.path()).tries, 5);
+    // A directory in place of the file.
+    std::fs::create_dir_all(root.path().join("etc/tandem/update.conf")).unwrap();
+    let settings = load(root.path());
+    assert_eq!((settings.tries, settings.may_act_alone()), (5, false));
+}
+
+proptest! {
+    #[test]
+    fn hostile_text_never_yields_a_setting_out_of_range(usr: std::vec::Vec<u8>, etc in "([A-Z_]{0,12}=?[ -~\n]{0,12}|TRIES=[0-9]{0,22}\n|SIGNATURES=[0-9]{0,3}\n){0,9}") {
+        let s = Settings::parse(&usr, etc.as_bytes(), &mut |_| ());
+        prop_assert!((3..=9).contains(&s.tries));
+        prop_assert!((1..=4).contains(&s.signatures));
+        prop_assert!(s.health_timeout > 0 && s.health_deadline > 0);
+    }
+}

@@ -1,0 +1,161 @@
+//! The values that `update.conf` may hold.
+
+use core::ops::RangeInclusive;
+use core::str::FromStr;
+
+use heapless::String;
+
+/// A value that can't be used; says what it must be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Invalid(pub &'static str);
+
+/// What the device does by itself once a release is staged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RebootStrategy {
+    /// Reboots, within the window where there is one.
+    Reboot,
+    /// Waits for somebody to reboot it.
+    Off,
+}
+
+impl FromStr for RebootStrategy {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "reboot" => Ok(Self::Reboot),
+            "off" => Ok(Self::Off),
+            _ => Err(Invalid("`reboot` or `off`")),
+        }
+    }
+}
+
+/// A day of the week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weekday {
+    Monday,
+    Tuesday,
+    Wednesday,
+    Thursday,
+    Friday,
+    Saturday,
+    Sunday,
+}
+
+/// When a reboot window opens, in local time: every day, or once a week.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WindowStart {
+    pub day: Option<Weekday>,
+    /// Minutes since midnight, below 1440.
+    pub minute: u16,
+}
+
+impl FromStr for WindowStart {
+    type Err = Invalid;
+
+    /// Locksmith's syntax: `Thu 04:00`, or `04:00` for every day.
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        const MUST: Invalid = Invalid("a time such as `04:00` or `Thu 04:00`");
+        let (day, time) = match text.split_once(' ') {
+            Some((day, time)) => (Some(weekday(day).ok_or(MUST)?), time),
+            None => (None, text),
+        };
+        let (hour, minute) = time.split_once(':').ok_or(MUST)?;
+        let two_digits = |t: &str| t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit());
+        if !two_digits(hour) || !two_digits(minute) {
+            return Err(MUST);
+        }
+        let hour: u16 = number(hour, 0..=23, MUST.0)?;
+        let minute: u16 = number(minute, 0..=59, MUST.0)?;
+        let minute = hour.saturating_mul(60).saturating_add(minute);
+        Ok(Self { day, minute })
+    }
+}
+
+fn weekday(text: &str) -> Option<Weekday> {
+    const DAYS: [(&str, Weekday); 7] = [
+        ("mon", Weekday::Monday),
+        ("tue", Weekday::Tuesday),
+        ("wed", Weekday::Wednesday),
+        ("thu", Weekday::Thursday),
+        ("fri", Weekday::Friday),
+        ("sat", Weekday::Saturday),
+        ("sun", Weekday::Sunday),
+    ];
+    let named = |(name, _): &&(&str, Weekday)| text.eq_ignore_ascii_case(name);
+    DAYS.iter().find(named).map(|(_, day)| *day)
+}
+
+/// A Go duration of whole hours, minutes and seconds, such as `1h30m`; in seconds, at most a week.
+pub fn duration(text: &str) -> Result<u32, Invalid> {
+    const MUST: Invalid = Invalid("a duration such as `1h30m`, at most 168h");
+    const WEEK: u32 = 7 * 24 * 3600;
+    let mut total = 0_u32;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let (value, tail) = rest.split_at_checked(digits).ok_or(MUST)?;
+        let value: u32 = value.parse().map_err(|_| MUST)?;
+        let mut tail = tail.chars();
+        let unit = match tail.next() {
+            Some('h') => 3600,
+            Some('m') => 60,
+            Some('s') => 1,
+            _ => return Err(MUST),
+        };
+        rest = tail.as_str();
+        let seconds = value.checked_mul(unit).ok_or(MUST)?;
+        total = total.checked_add(seconds).ok_or(MUST)?;
+    }
+    if total == 0 || total > WEEK {
+        return Err(MUST);
+    }
+    Ok(total)
+}
+
+/// 1–64 bytes of what the strings of a manifest may have.
+pub fn name(text: &str) -> Result<String<64>, Invalid> {
+    const MUST: Invalid = Invalid("1 to 64 of A-Z a-z 0-9 . _ + -");
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._+-".contains(&b);
+    if text.is_empty() || !text.bytes().all(allowed) {
+        return Err(MUST);
+    }
+    String::try_from(text).map_err(|_| MUST)
+}
+
+/// An `http` or `https` address, or `disabled`.
+pub fn server<const N: usize>(text: &str) -> Result<String<N>, Invalid> {
+    const MUST: Invalid = Invalid("`disabled` or an http or https address of at most 512 bytes");
+    let host = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    let is_address = host.is_some_and(|h| !h.is_empty() && !h.starts_with('/'));
+    if text != super::SERVER_DISABLED && !is_address {
+        return Err(MUST);
+    }
+    if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err(MUST);
+    }
+    String::try_from(text).map_err(|_| MUST)
+}
+
+/// Seconds from 1 to a day.
+pub fn seconds(text: &str) -> Result<u32, Invalid> {
+    number(text, 1..=86_400, "a number of seconds from 1 to 86400")
+}
+
+/// Decimal digits within `range`.
+pub fn number<T: FromStr + PartialOrd>(
+    text: &str,
+    range: RangeInclusive<T>,
+    must: &'static str,
+) -> Result<T, Invalid> {
+    // `parse` would take a leading plus.
+    if !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Invalid(must));
+    }
+    match text.parse() {
+        Ok(value) if range.contains(&value) => Ok(value),
+        _ => Err(Invalid(must)),
+    }
+}

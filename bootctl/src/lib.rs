@@ -8,6 +8,7 @@
 
 pub mod attributes;
 pub mod block_io;
+pub mod gpt;
 pub mod slot;
 pub mod state;
 

@@ -2,5 +2,7 @@
 #![deny(unsafe_code)]
 
 #[cfg(feature = "std")]
+pub mod health;
+#[cfg(feature = "std")]
 pub mod journal;
 pub mod settings;

@@ -1,0 +1,4 @@
+//! Health: whether the running slot has proven itself.
+
+pub mod checks;
+pub mod run;

@@ -3,6 +3,8 @@
 //! In a GPT entry they are bits 48–51, 52–55 and 56 of the 64-bit attribute field (ChromeOS's and Flatcar's layout,
 //! defined for the USR type only); every other bit belongs to somebody else and is kept.
 
+use core::fmt;
+
 /// Lowest bit of the priority in a GPT attribute word.
 pub const PRIORITY_SHIFT: u32 = 48;
 /// Lowest bit of the tries in a GPT attribute word.
@@ -111,6 +113,14 @@ impl Attributes {
     #[must_use]
     pub const fn is_confirmed(self) -> bool {
         self.priority.0 > 0 && self.successful
+    }
+}
+
+impl fmt::Display for Attributes {
+    /// `P2 T3 S0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (p, t, s) = (self.priority.0, self.tries.0, u8::from(self.successful));
+        write!(f, "P{p} T{t} S{s}")
     }
 }
 

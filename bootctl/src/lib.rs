@@ -8,9 +8,17 @@
 
 pub mod attributes;
 pub mod block_io;
+pub mod confirmed;
+pub mod descriptor;
+pub mod exit;
 pub mod gpt;
+pub mod grub_env;
 pub mod slot;
+pub mod slot_record;
 pub mod state;
+pub mod transition;
+pub mod uboot_env;
+pub mod vars;
 
 pub use attributes::{Attributes, Priority, Tries};
 pub use block_io::{BlockIo, SectorSize};

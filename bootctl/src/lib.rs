@@ -11,6 +11,7 @@ pub mod active;
 pub mod attributes;
 pub mod block_io;
 pub mod confirmed;
+pub mod control;
 pub mod descriptor;
 #[cfg(feature = "std")]
 pub mod disk;
@@ -22,6 +23,7 @@ pub mod ioctl;
 pub mod slot;
 pub mod slot_record;
 pub mod state;
+pub mod store;
 #[cfg(feature = "std")]
 pub mod transaction;
 pub mod transition;

@@ -1,1 +1,23 @@
-fn main() {}
+//! `tandem-image`: keys, images, disks and payloads, on a developer's machine.
+#![deny(unsafe_code)]
+
+mod cli;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let cli = cli::Cli::parse();
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn"))
+        .format_timestamp(None)
+        .format_target(false)
+        .init();
+    match cli.run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("tandem-image: {error:#}");
+            ExitCode::from(cli::exit_code(&error))
+        }
+    }
+}

@@ -1,7 +1,1 @@
-//! Tests that need more than one crate: differential tests, fault injection, QEMU scenarios and benchmarks.
-
-pub mod guest;
-pub mod host_hash;
-pub mod http;
-pub mod qemu;
-pub mod system;
+#![deny(unsafe_code)]

@@ -25,7 +25,6 @@ mod io;
 use core::ops::Range;
 use core::str;
 
-pub(crate) use io::capacity;
 pub use io::{RecordError, body_is_intact, read_body, read_header, wipe, write};
 
 pub use crate::descriptor::Name;

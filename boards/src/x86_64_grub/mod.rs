@@ -31,8 +31,25 @@ pub const CONFIG_PATH: &str = "boot/grub/grub.cfg";
 
 /// Modules of both core images.
 pub const MODULES: &[&str] = &[
-    "boot", "echo", "ext2", "fat", "linux", "loadenv", "loopback", "memdisk", "normal", "part_gpt",
-    "probe", "reboot", "regexp", "sleep", "squash4", "tar", "test", "true",
+    "boot",
+    "echo",
+    "ext2",
+    "fat",
+    "linux",
+    "loadenv",
+    "loopback",
+    "memdisk",
+    "multiboot",
+    "normal",
+    "part_gpt",
+    "probe",
+    "reboot",
+    "regexp",
+    "sleep",
+    "squash4",
+    "tar",
+    "test",
+    "true",
 ];
 
 /// What the BIOS core image (`i386-pc`) needs in addition to [`MODULES`].

@@ -99,6 +99,7 @@ fn every_command_that_the_script_uses_has_its_module() {
         ("loopback", "loopback"),
         ("linux", "linux"),
         ("initrd", "linux"),
+        ("multiboot", "multiboot"),
         ("boot", "boot"),
         ("echo", "echo"),
         ("sleep", "sleep"),
@@ -111,6 +112,17 @@ fn every_command_that_the_script_uses_has_its_module() {
         assert!(script.contains(command), "{command} is no longer used");
         assert!(modules.contains(&module), "{command} needs {module}");
     }
+}
+
+/// GRUB 2.06 frees the command line of the second of two kernels, which then starts without one.
+#[test]
+fn a_loaded_kernel_is_unloaded_before_another_one_is_loaded() {
+    let script = script(SectorSize::B512);
+    assert_eq!(script.matches("if linux ").count(), 1);
+    let (_, after) = script.split_once("if linux ").unwrap();
+    let (until, _) = after.split_once("return").unwrap();
+    let boot = until.find("\n          boot\n").unwrap();
+    assert!(until.find("if multiboot; then").unwrap() > boot);
 }
 
 #[test]

@@ -6,16 +6,26 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "std")]
+pub mod active;
 pub mod attributes;
 pub mod block_io;
 pub mod confirmed;
+pub mod control;
 pub mod descriptor;
+#[cfg(feature = "std")]
+pub mod disk;
 pub mod exit;
 pub mod gpt;
 pub mod grub_env;
+#[cfg(feature = "std")]
+pub mod ioctl;
 pub mod slot;
 pub mod slot_record;
 pub mod state;
+pub mod store;
+#[cfg(feature = "std")]
+pub mod transaction;
 pub mod transition;
 pub mod uboot_env;
 pub mod vars;

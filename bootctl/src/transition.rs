@@ -189,6 +189,45 @@ pub fn rollback(state: BootState, active: Slot, tries: TryCount) -> Result<Plan,
     Ok(giving(next.best_confirmed(), next))
 }
 
+/// The state of an environment that was lost, from the mirror and the slot of the confirmed record. Tries are never
+/// given back: a slot that was on trial becomes unbootable. The record's slot is bootable afterwards and preferred
+/// over one that the mirror alone calls confirmed; `None` when neither source knows a confirmed slot.
+#[must_use]
+pub fn rebuild(mirror: BootState, recorded: Option<Slot>) -> Option<BootState> {
+    let confirmed = |priority| Attributes {
+        priority,
+        tries: Tries::NONE,
+        successful: true,
+    };
+    let unknown = recorded.filter(|&slot| !mirror.get(slot).is_confirmed());
+    let best = unknown.or(mirror.best_confirmed())?;
+    // A foreign edit of the mirror may hold a priority that has no digit in an environment.
+    let foreign = Slot::ALL
+        .into_iter()
+        .any(|slot| mirror.get(slot).priority > Priority::HIGH);
+    let mut state = BootState::default();
+    for slot in Slot::ALL {
+        let attributes = mirror.get(slot);
+        if slot == best && (foreign || unknown.is_some()) {
+            state = state.with(slot, confirmed(Priority::HIGH));
+        } else if attributes.is_confirmed() && (foreign || unknown.is_some()) {
+            state = state.with(slot, confirmed(Priority::LOW));
+        } else if attributes.is_confirmed() {
+            state = state.with(slot, confirmed(attributes.priority));
+        }
+    }
+    Some(state)
+}
+
+/// The mirror differs from the authority at most by tries that the loader has spent since it was written.
+#[must_use]
+pub fn mirror_follows(mirror: BootState, authority: BootState) -> bool {
+    Slot::ALL.into_iter().all(|slot| {
+        let (old, now) = (mirror.get(slot), authority.get(slot));
+        old.priority == now.priority && old.successful == now.successful && now.tries <= old.tries
+    })
+}
+
 /// Mirror, then authority. Before both the confirmed record must name the slot that stays confirmed, because the
 /// loader boots the record's slot without a try when the environment is lost.
 fn giving(confirmed: Option<Slot>, next: BootState) -> Plan {

@@ -1,1 +1,7 @@
-#![deny(unsafe_code)]
+//! Tests that need more than one crate: differential tests, fault injection, QEMU scenarios and benchmarks.
+
+pub mod guest;
+pub mod host_hash;
+pub mod http;
+pub mod qemu;
+pub mod system;

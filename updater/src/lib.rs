@@ -1,8 +1,24 @@
+//! Payloads, signatures, the rules of acceptance and the installation: the update engine.
+//!
+//! The core (`default-features = false`) is `no_std`, allocates nothing and opens nothing: it decodes, verifies, decides
+//! and says which step comes next. The `std` feature adds sources, key folders, the engine that carries the steps out
+//! and the `update_engine` program.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+pub mod hash;
 #[cfg(feature = "std")]
 pub mod health;
 #[cfg(feature = "std")]
 pub mod journal;
+pub mod json;
+pub mod manifest;
+pub mod name;
+pub mod payload;
 pub mod settings;
+pub mod signature;
+pub mod table;
+pub mod version;
+
+pub use hash::Digest;
+pub use name::Name;

@@ -25,6 +25,7 @@ mod io;
 use core::ops::Range;
 use core::str;
 
+pub(crate) use io::capacity;
 pub use io::{RecordError, body_is_intact, read_body, read_header, wipe, write};
 
 pub use crate::descriptor::Name;

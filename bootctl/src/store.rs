@@ -1,0 +1,198 @@
+//! Slot stores: where a loader keeps the boot state, behind one trait.
+
+mod span;
+
+use core::fmt::{Debug, Display};
+
+pub use self::span::ByteSpan;
+pub(crate) use self::span::{read_span, write_span};
+use crate::descriptor::MAX_ENV_BYTES;
+use crate::gpt::{Gpt, GptError};
+use crate::grub_env::{self, EditError};
+use crate::uboot_env::{self, Layout, UbootEnv, current};
+use crate::vars::LostReason;
+use crate::{BlockIo, BootState};
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The state, or why there is none that the loader could use.
+    pub state: Result<BootState, LostReason>,
+    /// The loader can use it, but a copy of it is damaged or the loader could not change it; a write mends that.
+    pub degraded: bool,
+}
+
+/// Why a store can't be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError<E: Debug + Display> {
+    #[error("{0}")]
+    Io(E),
+    #[error("{0}")]
+    Gpt(GptError<E>),
+    #[error("environment: {0}")]
+    Env(#[from] EditError),
+}
+
+/// Where a loader keeps the boot state.
+pub trait SlotStore<B: BlockIo> {
+    /// Reads the state. Touches the disk.
+    ///
+    /// # Errors
+    /// The medium can't be read; a store without a usable state is no error.
+    fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>>;
+
+    /// Makes every copy of the store hold `state`, and flushes. `false` when they did: nothing is written then.
+    ///
+    /// # Errors
+    /// The medium can't be read or written, or the state has no form in this store. After a failed write the store
+    /// holds the old state, the new one or none.
+    fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>>;
+}
+
+/// The boot attributes of the USR entries, in both copies of the table.
+#[derive(Debug)]
+pub struct GptStore<'a> {
+    pub gpt: &'a mut Gpt,
+}
+
+impl<B: BlockIo> SlotStore<B> for GptStore<'_> {
+    fn read(&mut self, _: &mut B) -> Result<Reading, StoreError<B::Error>> {
+        let state = self.gpt.boot_state().map_err(GptError::Edit);
+        Ok(Reading {
+            state: Ok(state.map_err(StoreError::Gpt)?),
+            degraded: self.gpt.needs_repair(),
+        })
+    }
+
+    fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
+        let set = self.gpt.set_boot_state(*state).map_err(GptError::Edit);
+        set.map_err(StoreError::Gpt)?;
+        self.gpt.commit(io).map_err(StoreError::Gpt)
+    }
+}
+
+/// A GRUB environment block.
+#[derive(Clone, Copy, Debug)]
+pub struct GrubBlockStore {
+    pub block: ByteSpan,
+}
+
+impl<B: BlockIo> SlotStore<B> for GrubBlockStore {
+    fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
+        let mut buffer = [0; MAX_ENV_BYTES];
+        let block = read_span(io, self.block, &mut buffer).map_err(StoreError::Io)?;
+        Ok(Reading {
+            state: grub_env::decode(block),
+            degraded: !grub_env::is_editable(block),
+        })
+    }
+
+    fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
+        let mut buffer = [0; MAX_ENV_BYTES];
+        let block = read_span(io, self.block, &mut buffer).map_err(StoreError::Io)?;
+        if grub_env::decode(block) == Ok(*state) && grub_env::is_editable(block) {
+            return Ok(false);
+        }
+        grub_env::encode(block, state)?;
+        write_span(io, self.block, block).map_err(StoreError::Io)?;
+        Ok(true)
+    }
+}
+
+/// One U-Boot environment.
+#[derive(Clone, Copy, Debug)]
+pub struct UbootEnvStore {
+    pub copy: ByteSpan,
+}
+
+impl<B: BlockIo> SlotStore<B> for UbootEnvStore {
+    fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
+        let mut buffer = [0; MAX_ENV_BYTES];
+        let copy = read_span(io, self.copy, &mut buffer).map_err(StoreError::Io)?;
+        Ok(Reading {
+            state: uboot_env::decode(copy, Layout::Single),
+            degraded: false,
+        })
+    }
+
+    fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
+        let mut buffer = [0; MAX_ENV_BYTES];
+        let copy = read_span(io, self.copy, &mut buffer).map_err(StoreError::Io)?;
+        if uboot_env::decode(copy, Layout::Single) == Ok(*state) {
+            return Ok(false);
+        }
+        uboot_env::encode(copy, Layout::Single, 0, state)?;
+        write_span(io, self.copy, copy).map_err(StoreError::Io)?;
+        Ok(true)
+    }
+}
+
+/// The two copies of a redundant U-Boot environment.
+#[derive(Clone, Copy, Debug)]
+pub struct RedundantEnvStore {
+    pub copies: [ByteSpan; 2],
+}
+
+impl RedundantEnvStore {
+    /// State and serial number of both copies; `None` where the CRC differs.
+    fn copies<B: BlockIo>(&self, io: &mut B) -> Result<[Option<EnvCopy>; 2], StoreError<B::Error>> {
+        let mut found = [None; 2];
+        let mut buffer = [0; MAX_ENV_BYTES];
+        for (place, span) in found.iter_mut().zip(self.copies) {
+            let bytes = read_span(io, span, &mut buffer).map_err(StoreError::Io)?;
+            *place = UbootEnv::new(bytes, Layout::Redundant).map(|env| EnvCopy {
+                serial: env.serial(),
+                state: uboot_env::decode(bytes, Layout::Redundant),
+            });
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct EnvCopy {
+    serial: u8,
+    state: Result<BootState, LostReason>,
+}
+
+fn current_copy(copies: &[Option<EnvCopy>; 2]) -> Option<(usize, EnvCopy)> {
+    let index = current(copies.map(|copy| copy.map(|c| c.serial)))?;
+    copies.get(index).copied().flatten().map(|c| (index, c))
+}
+
+impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
+    fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
+        let copies = self.copies(io)?;
+        Ok(Reading {
+            state: current_copy(&copies).map_or(Err(LostReason::BadCrc), |(_, c)| c.state),
+            degraded: copies.iter().any(Option::is_none),
+        })
+    }
+
+    /// Writes the copy that is not current, then the other, so that no later damage to one of them brings an older
+    /// state back.
+    fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
+        let copies = self.copies(io)?;
+        let holds = |copy: &Option<EnvCopy>| copy.is_some_and(|c| c.state == Ok(*state));
+        if copies.iter().all(holds) {
+            return Ok(false);
+        }
+        let (index, serial) = current_copy(&copies).map_or((1, 0), |(index, c)| (index, c.serial));
+        let [first, second] = self.copies;
+        let (now, older) = if index == 0 {
+            (first, second)
+        } else {
+            (second, first)
+        };
+        let mut buffer = [0; MAX_ENV_BYTES];
+        let bytes = read_span(io, now, &mut buffer).map_err(StoreError::Io)?;
+        for (span, serial) in [
+            (older, serial.wrapping_add(1)),
+            (now, serial.wrapping_add(2)),
+        ] {
+            uboot_env::encode(bytes, Layout::Redundant, serial, state)?;
+            write_span(io, span, bytes).map_err(StoreError::Io)?;
+        }
+        Ok(true)
+    }
+}

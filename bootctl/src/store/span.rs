@@ -1,0 +1,88 @@
+//! Bytes within sectors: read, and changed without touching the other bytes of their sectors.
+
+use crate::BlockIo;
+
+/// Bytes of a disk that need not fill a sector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSpan {
+    /// From the start of the disk, in bytes.
+    pub at: u64,
+    /// In bytes.
+    pub length: usize,
+}
+
+impl ByteSpan {
+    /// It lies within one sector of this many bytes, so that a power cut leaves it old or new.
+    #[must_use]
+    pub fn fits_one_sector(self, sector: u64) -> bool {
+        self.at % sector + self.length as u64 <= sector
+    }
+}
+
+const MAX_SECTOR: usize = 4096;
+
+/// The part of one sector that belongs to a span.
+struct Piece {
+    lba: u64,
+    /// Where it starts in the sector.
+    from: usize,
+    /// Where it starts in the span.
+    at: usize,
+    length: usize,
+}
+
+fn pieces(span: ByteSpan, sector: usize) -> impl Iterator<Item = Piece> {
+    let mut at = 0;
+    core::iter::from_fn(move || {
+        let byte = span.at.checked_add(at as u64)?;
+        let from = usize::try_from(byte % sector as u64).ok()?;
+        let length = (span.length - at).min(sector - from);
+        let piece = Piece {
+            lba: byte / sector as u64,
+            from,
+            at,
+            length,
+        };
+        at += length;
+        (length > 0).then_some(piece)
+    })
+}
+
+/// Reads a span into the start of `buffer` and returns it; shorter if the buffer is.
+pub fn read_span<'a, B: BlockIo>(
+    io: &mut B,
+    span: ByteSpan,
+    buffer: &'a mut [u8],
+) -> Result<&'a mut [u8], B::Error> {
+    let length = span.length.min(buffer.len());
+    let span = ByteSpan { length, ..span };
+    let size = io.sector_size().len();
+    let mut sector = [0; MAX_SECTOR];
+    for piece in pieces(span, size) {
+        let sector = sector.get_mut(..size).unwrap_or_default();
+        io.read_sectors(piece.lba, sector)?;
+        let bytes = sector.iter().skip(piece.from).take(piece.length);
+        for (place, byte) in buffer.iter_mut().skip(piece.at).zip(bytes) {
+            *place = *byte;
+        }
+    }
+    Ok(buffer.get_mut(..length).unwrap_or_default())
+}
+
+/// Writes `bytes` to a span, keeping the other bytes of its first and last sector, and flushes.
+pub fn write_span<B: BlockIo>(io: &mut B, span: ByteSpan, bytes: &[u8]) -> Result<(), B::Error> {
+    let size = io.sector_size().len();
+    let mut sector = [0; MAX_SECTOR];
+    for piece in pieces(span, size) {
+        let sector = sector.get_mut(..size).unwrap_or_default();
+        if piece.length < size {
+            io.read_sectors(piece.lba, sector)?;
+        }
+        let bytes = bytes.iter().skip(piece.at).take(piece.length);
+        for (place, byte) in sector.iter_mut().skip(piece.from).zip(bytes) {
+            *place = *byte;
+        }
+        io.write_sectors(piece.lba, sector)?;
+    }
+    io.flush()
+}

@@ -1,0 +1,183 @@
+//! Releases of the demo system: slot image, payload and what is known about them, and the disk that boots the first one.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::tree::PRODUCT;
+use super::{Binaries, Packages, run, tree};
+use crate::host_hash;
+
+/// The board that the demo system is built for.
+const BOARD: &str = "x86_64-grub";
+
+/// Slots of this size hold the demo system with room for a slot record.
+const SLOT_SIZE: u64 = 64 << 20;
+
+/// What is wrong with a release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    None,
+    KernelMissing,
+    KernelShort,
+    Panic,
+    /// Its initramfs has no ext4.
+    NoUsr,
+    HealthFails,
+    HealthHangs,
+    /// It never gets as far as `update_engine health`.
+    Stalls,
+}
+
+/// What a release is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Recipe {
+    /// Also the name of its files.
+    pub name: &'static str,
+    pub version: &'static str,
+    pub rollback_index: u64,
+    /// `TRIES` of its `update.conf`: how often a release that it installs is tried.
+    pub tries: u8,
+    /// `tandem.deadline` of its kernel command line.
+    pub deadline: Duration,
+    pub fault: Fault,
+}
+
+/// A built release.
+#[derive(Clone, Debug)]
+pub struct Release {
+    pub recipe: Recipe,
+    /// The slot image.
+    pub usr: PathBuf,
+    pub payload: PathBuf,
+    /// Length of the slot image in bytes.
+    pub size: u64,
+    /// BLAKE3 of the slot image, taken from the file.
+    pub hash: blake3::Hash,
+}
+
+/// Where releases and disks are made. Everything in its folder can be thrown away.
+#[derive(Clone, Debug)]
+pub struct Workshop {
+    pub dir: PathBuf,
+    pub binaries: Binaries,
+    packages: Packages,
+}
+
+impl Workshop {
+    /// Empties `dir` and makes a signing key in it.
+    ///
+    /// # Errors
+    /// A tool is missing or fails; I/O.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let packages = Packages::fetch()?;
+        let binaries = Binaries::build()?;
+        if dir.exists() {
+            fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
+        }
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let workshop = Self {
+            dir: dir.to_owned(),
+            binaries,
+            packages,
+        };
+        run(workshop.image_tool().args(["keygen", "--out-dir", "keys"]))?;
+        Ok(workshop)
+    }
+
+    /// Builds a release: tree, slot image, payload.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn release(&self, recipe: Recipe) -> Result<Release> {
+        let Recipe {
+            name,
+            version,
+            rollback_index,
+            ..
+        } = recipe;
+        let context = || format!("build release {name}");
+        let root = tempfile::tempdir_in(&self.dir).with_context(context)?;
+        tree::write(root.path(), &recipe, &self.packages, &self.binaries).with_context(context)?;
+        let usr = self.dir.join(format!("{name}.img"));
+        run(self
+            .image_tool()
+            .args(["usr", "--key", "keys/release.pub.pem", "--root"])
+            .arg(root.path())
+            .arg("--out")
+            .arg(&usr))?;
+        let payload = self.dir.join(format!("{name}.payload"));
+        run(self
+            .image_tool()
+            .args([
+                "payload",
+                "--product",
+                PRODUCT,
+                "--board",
+                BOARD,
+                "--version",
+                version,
+                "--key",
+                "keys/release.key.pem",
+            ])
+            .args(["--rollback-index", &rollback_index.to_string(), "--usr"])
+            .arg(&usr)
+            .arg("--out")
+            .arg(&payload))?;
+        let size = fs::metadata(&usr).with_context(context)?.len();
+        let hash = host_hash::file_hash(&usr)?;
+        Ok(Release {
+            recipe,
+            usr,
+            payload,
+            size,
+            hash,
+        })
+    }
+
+    /// Builds the disk image that boots `release` from slot a.
+    ///
+    /// # Errors
+    /// See [`Self::open`].
+    pub fn disk(&self, release: &Release, name: &str) -> Result<PathBuf> {
+        let disk = self.dir.join(name);
+        let Recipe {
+            version,
+            rollback_index,
+            ..
+        } = release.recipe;
+        run(self
+            .image_tool()
+            .args([
+                "build",
+                "--board",
+                BOARD,
+                "--product",
+                PRODUCT,
+                "--version",
+                version,
+                "--key",
+                "keys/release.pub.pem",
+            ])
+            .args([
+                "--rollback-index",
+                &rollback_index.to_string(),
+                "--slot-size",
+                &SLOT_SIZE.to_string(),
+                "--usr",
+            ])
+            .arg(&release.usr)
+            .arg("--out")
+            .arg(&disk))?;
+        Ok(disk)
+    }
+
+    fn image_tool(&self) -> Command {
+        let mut command = Command::new(&self.binaries.tandem_image);
+        command.current_dir(&self.dir);
+        command
+    }
+}

@@ -1,0 +1,232 @@
+//! What a boot that did not get as far as health left behind: the loader's word on the kernel command line, init's
+//! note, the kernel's last messages.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use bootctl::Slot;
+
+use crate::journal::{Cause, Reason};
+
+/// One line that init leaves when it can't go on with a slot: `b: mount /usr: …`, or without the slot.
+pub const NOTE: &str = "var/lib/tandem/boot-failure";
+const COMMAND_LINE: &str = "proc/cmdline";
+const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
+const PSTORE: &str = "sys/fs/pstore";
+/// Most bytes that are read of any of them.
+const READ_MAX: u64 = 64 << 10;
+/// Most entries of pstore that are looked at.
+const PSTORE_MAX: usize = 256;
+
+/// The traces found in one boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// A better slot that the loader could not load in this boot (`tandem.skipped=`).
+    pub skipped: Option<Slot>,
+    /// What the loader says about its environment (`tandem.env=`): `lost` or `readonly`.
+    pub environment: Option<String>,
+    /// Init's note.
+    pub note: Option<Note>,
+    /// The kernel's last words, if it panicked since the release was staged.
+    pub panic: Option<String>,
+    /// The kernel's id of this boot; empty where it has none.
+    pub boot_id: String,
+}
+
+/// A note of init.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// The slot that it is about, where it says so.
+    pub slot: Option<Slot>,
+    pub text: String,
+}
+
+impl Note {
+    fn parse(text: &str) -> Self {
+        let line = text.lines().next().unwrap_or_default().trim();
+        let named = line
+            .split_once(": ")
+            .and_then(|(slot, rest)| Some((slot.parse().ok()?, rest)));
+        let (slot, text) = match named {
+            Some((slot, rest)) => (Some(slot), rest),
+            None => (None, line),
+        };
+        Self {
+            slot,
+            text: text.to_owned(),
+        }
+    }
+}
+
+impl Evidence {
+    /// Looks at the system whose root is at `root`; panics before `since` (seconds since 1970) are old stories. Reads
+    /// only, and what can't be read is not there.
+    #[must_use]
+    pub fn gather(root: &Path, since: u64) -> Self {
+        let command_line = read(&root.join(COMMAND_LINE)).unwrap_or_default();
+        Self {
+            skipped: parameter(&command_line, "tandem.skipped").and_then(|s| s.parse().ok()),
+            environment: parameter(&command_line, "tandem.env").map(str::to_owned),
+            note: read(&root.join(NOTE)).ok().map(|text| Note::parse(&text)),
+            panic: panic_since(&root.join(PSTORE), since),
+            boot_id: read(&root.join(BOOT_ID))
+                .unwrap_or_default()
+                .trim()
+                .to_owned(),
+        }
+    }
+
+    /// Why `slot` was given up, as far as these traces tell.
+    #[must_use]
+    pub fn explain(&self, slot: Slot) -> Reason {
+        if self.skipped == Some(slot) {
+            let text = "the loader could not load its kernel or initrd";
+            return Reason::new(Cause::Load, text);
+        }
+        if let Some(note) = &self.note
+            && note.slot.is_none_or(|s| s == slot)
+        {
+            return Reason::new(Cause::Init, &note.text);
+        }
+        if let Some(text) = &self.panic {
+            return Reason::new(Cause::Panic, text);
+        }
+        Reason::new(
+            Cause::Unexplained,
+            "all boot tries were spent and none of them left a trace",
+        )
+    }
+}
+
+/// Removes init's note once it has been recorded.
+///
+/// # Errors
+/// It is there but can't be removed.
+pub fn remove_note(root: &Path) -> io::Result<()> {
+    match fs::remove_file(root.join(NOTE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// The value of a kernel parameter; the last one counts.
+fn parameter<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
+    command_line
+        .split_ascii_whitespace()
+        .filter_map(|word| word.strip_prefix(name)?.strip_prefix('='))
+        .next_back()
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = Vec::new();
+    File::open(path)?.take(READ_MAX).read_to_end(&mut text)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// What the newest kernel log of a panic in pstore says.
+fn panic_since(pstore: &Path, since: u64) -> Option<String> {
+    let mut logs: Vec<(u64, PathBuf)> = fs::read_dir(pstore)
+        .ok()?
+        .take(PSTORE_MAX)
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let is_log = entry.file_name().to_string_lossy().starts_with("dmesg-");
+            let modified = entry.metadata().ok()?.modified().ok()?;
+            let time = modified.duration_since(UNIX_EPOCH).ok()?.as_secs();
+            (is_log && time >= since).then(|| (time, entry.path()))
+        })
+        .collect();
+    logs.sort();
+    logs.iter().rev().find_map(|(_, path)| last_words(path))
+}
+
+/// The line of a kernel log that names the panic; `None` for a log of an oops that was survived.
+fn last_words(path: &Path) -> Option<String> {
+    let text = read(path).ok()?;
+    if text.starts_with("Oops#") {
+        return None;
+    }
+    const MARK: &str = "Kernel panic";
+    let line = text
+        .lines()
+        .find_map(|line| Some(line.split_at(line.find(MARK)?).1));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    Some(match line {
+        Some(line) => line.to_owned(),
+        None => format!("the kernel left {name} in pstore"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn put(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    #[test]
+    fn nothing_left_is_unexplained() {
+        let root = TempDir::new().unwrap();
+        let evidence = Evidence::gather(root.path(), 0);
+        assert_eq!(evidence, Evidence::default());
+        assert_eq!(evidence.explain(Slot::B).cause, Cause::Unexplained);
+    }
+
+    #[test]
+    fn the_loaders_word_comes_first_and_only_for_its_slot() {
+        let root = TempDir::new().unwrap();
+        let root = root.path();
+        put(
+            root,
+            COMMAND_LINE,
+            "tandem.slot=a xtandem.skipped=a tandem.skipped=b tandem.env=readonly quiet\n",
+        );
+        put(root, NOTE, "a: mount /usr: no such device\nmore\n");
+        put(root, BOOT_ID, "1234\n");
+        let evidence = Evidence::gather(root, 0);
+        assert_eq!(evidence.environment.as_deref(), Some("readonly"));
+        assert_eq!(evidence.boot_id, "1234");
+        assert_eq!(evidence.explain(Slot::B).cause, Cause::Load);
+        let reason = evidence.explain(Slot::A);
+        assert_eq!(reason.to_string(), "init: mount /usr: no such device");
+        remove_note(root).unwrap();
+        remove_note(root).unwrap();
+        assert_eq!(Evidence::gather(root, 0).note, None);
+    }
+
+    #[test]
+    fn a_note_without_a_slot_is_about_the_one_that_failed() {
+        let note = Note::parse("mount /usr: wrong type\n");
+        assert_eq!(
+            (note.slot, note.text.as_str()),
+            (None, "mount /usr: wrong type")
+        );
+    }
+
+    #[test]
+    fn a_panic_is_quoted_unless_it_is_old_or_only_an_oops() {
+        let root = TempDir::new().unwrap();
+        let root = root.path();
+        put(root, "sys/fs/pstore/console-ramoops-0", "Kernel panic");
+        put(root, "sys/fs/pstore/dmesg-erst-1", "Oops#1 Part1\n");
+        assert_eq!(Evidence::gather(root, 0).panic, None);
+        put(
+            root,
+            "sys/fs/pstore/dmesg-erst-2",
+            "Panic#2 Part1\n<0>[    1.2] Kernel panic - not syncing: no init\n<0> end\n",
+        );
+        let reason = Evidence::gather(root, 0).explain(Slot::B);
+        assert_eq!(
+            reason.to_string(),
+            "panic: Kernel panic - not syncing: no init"
+        );
+        assert_eq!(Evidence::gather(root, u64::MAX).panic, None);
+    }
+}

@@ -304,10 +304,10 @@ impl Gpt {
         (dirty != 0 || !same).then_some(phase)
     }
 
-    /// The header in its sector; bytes behind the header are the copy's own where it is a good one.
+    /// The header in its sector; bytes behind the header are the copy's own where it has a good one.
     fn header_sector(&self, copy: &DiskCopy, header: &Header) -> HeaderSector {
         let mut sector = header.emit(self.raw);
-        if copy.fault.is_none() {
+        if copy.checked.is_some() {
             sector[header.header_size..].copy_from_slice(&copy.header[header.header_size..]);
         }
         sector

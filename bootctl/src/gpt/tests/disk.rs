@@ -83,6 +83,55 @@ impl MemDisk {
         &mut self.bytes[at..at + self.sector.len()]
     }
 
+    /// Changes the header at `lba` and seals it again.
+    pub fn edit_header(&mut self, lba: u64, edit: impl FnOnce(&mut [u8])) {
+        let header = self.sector_mut(lba);
+        edit(header);
+        self.seal(lba);
+    }
+
+    /// Changes the entries of the copy whose header is at `lba` and seals both again.
+    pub fn edit_table(&mut self, lba: u64, edit: impl FnOnce(&mut [u8])) {
+        let at = self.table_at(lba);
+        edit(&mut self.bytes[at..at + 16384]);
+        self.seal(lba);
+    }
+
+    /// The 16 KiB of entries of the copy whose header is at `lba`.
+    pub fn table(&mut self, lba: u64) -> &[u8] {
+        let at = self.table_at(lba);
+        &self.bytes[at..at + 16384]
+    }
+
+    fn table_at(&mut self, lba: u64) -> usize {
+        let entries = u64::from_le_bytes(self.sector_mut(lba)[72..80].try_into().unwrap());
+        usize::try_from(entries * self.sector.bytes()).unwrap()
+    }
+
+    /// Computes both checksums of a copy, the entries' only where they lie on the disk.
+    fn seal(&mut self, lba: u64) {
+        let number = |header: &[u8], at: usize| {
+            usize::try_from(u32::from_le_bytes(header[at..at + 4].try_into().unwrap())).unwrap()
+        };
+        let header = self.sector_mut(lba).to_vec();
+        let entries = u64::from_le_bytes(header[72..80].try_into().unwrap());
+        let start = u128::from(entries) * u128::from(self.sector.bytes());
+        let len = number(&header, 80).saturating_mul(number(&header, 84)) as u128;
+        if start + len <= self.bytes.len() as u128 {
+            let (start, len) = (
+                usize::try_from(start).unwrap(),
+                usize::try_from(len).unwrap(),
+            );
+            let crc = crc32fast::hash(&self.bytes[start..start + len]);
+            self.sector_mut(lba)[88..92].copy_from_slice(&crc.to_le_bytes());
+        }
+        let size = number(&header, 12).min(self.sector.len());
+        let header = self.sector_mut(lba);
+        header[16..20].fill(0);
+        let crc = crc32fast::hash(&header[..size]);
+        header[16..20].copy_from_slice(&crc.to_le_bytes());
+    }
+
     pub fn writes(&self) -> Vec<(u64, usize)> {
         self.log
             .iter()

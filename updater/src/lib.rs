@@ -12,6 +12,8 @@ pub mod health;
 #[cfg(feature = "std")]
 pub mod journal;
 pub mod json;
+#[cfg(feature = "std")]
+pub mod keys;
 pub mod manifest;
 pub mod name;
 pub mod payload;

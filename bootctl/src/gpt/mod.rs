@@ -172,6 +172,12 @@ impl Gpt {
         self.backup.place.header_lba == self.sector_count.saturating_sub(1)
     }
 
+    /// Where the backup's header is, or should be.
+    #[must_use]
+    pub const fn backup_lba(&self) -> u64 {
+        self.backup.place.header_lba
+    }
+
     /// A commit would write something even though nothing was changed: a copy is damaged or different, or the backup
     /// is not at the end.
     #[must_use]

@@ -6,6 +6,8 @@
 #![deny(unsafe_code)]
 
 pub mod board;
+#[cfg(feature = "std")]
+pub mod init;
 pub mod x86_64_grub;
 
 pub use board::{BOARDS, Board, Filesystem, LOADER_CONTRACT, find};

@@ -1,0 +1,56 @@
+//! The command line of `update_engine`.
+
+mod health;
+
+use bootctl::exit::Exit;
+use clap::{ArgAction, Parser, Subcommand};
+use log::LevelFilter;
+
+/// Installs signed releases into the slot that is not running, and confirms the running one.
+#[derive(Debug, Parser)]
+#[command(name = "update_engine", version, help_expected = true)]
+pub struct Arguments {
+    /// Tell more; twice for everything (`RUST_LOG` overrides).
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    verbose: u8,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Health(health::Arguments),
+}
+
+impl Arguments {
+    /// Does what was asked for and says on standard error what went wrong.
+    pub fn run(self) -> Exit {
+        start_log(self.verbose);
+        let result = match self.verb {
+            Verb::Health(arguments) => arguments.run(),
+        };
+        result.unwrap_or_else(|failure| {
+            eprintln!("update_engine: {:#}", failure.error);
+            failure.exit
+        })
+    }
+}
+
+/// Why a verb failed, and the exit code for it.
+#[derive(Debug)]
+struct Failure {
+    exit: Exit,
+    error: anyhow::Error,
+}
+
+fn start_log(verbose: u8) {
+    let level = match verbose {
+        0 => LevelFilter::Warn,
+        1 => LevelFilter::Info,
+        _ => LevelFilter::Trace,
+    };
+    env_logger::Builder::new()
+        .filter_level(level)
+        .parse_default_env()
+        .init();
+}

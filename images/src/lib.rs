@@ -3,14 +3,19 @@
 //! Nothing here needs root or a loop device except writing to a real disk. The same input gives the same bytes.
 #![deny(unsafe_code)]
 
+pub mod disk;
 pub mod ext4;
 mod failure;
 pub mod fat;
 pub mod ids;
+pub mod image;
+pub mod image_io;
 pub mod keygen;
 pub mod keys;
+pub mod loader;
 pub mod os_release;
 pub mod output;
+pub mod payload;
 pub mod region;
 pub mod tools;
 pub mod tree;

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 
+use crate::os_release::OsRelease;
 use crate::output::Output;
 use crate::tree::{Kind, Tree};
 use crate::{ext4, keys, os_release};
@@ -62,7 +63,7 @@ fn missing(tree: &Tree) -> Vec<String> {
     match tree.get("lib/os-release").map(|n| &n.kind) {
         Some(Kind::File(source, size)) if *size <= 1 << 20 => {
             let text = std::fs::read(source).unwrap_or_default();
-            let keys = os_release::parse(&String::from_utf8_lossy(&text)).missing();
+            let keys = os_release::missing(&OsRelease::parse(&String::from_utf8_lossy(&text)));
             if !keys.is_empty() {
                 warnings.push(format!(
                     "lib/os-release lacks {}: the image will not pass its own first health check",

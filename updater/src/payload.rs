@@ -77,9 +77,33 @@ impl Header {
         })
     }
 
+    /// The header of a payload without signatures, which no device accepts.
+    ///
+    /// # Errors
+    /// [`HeaderError::ManifestLength`]
+    pub fn draft(manifest_len: usize) -> Result<Self, HeaderError> {
+        Ok(Self {
+            signatures: 0,
+            ..Self::new(manifest_len, 1)?
+        })
+    }
+
     /// # Errors
     /// All but [`HeaderError::Truncated`].
     pub fn parse(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
+        let header = Self::parse_draft(bytes)?;
+        match header.signatures {
+            0 => Err(HeaderError::Signatures(0)),
+            _ => Ok(header),
+        }
+    }
+
+    /// Like [`parse`](Self::parse), but takes a payload that waits for its signatures, and the copy of one in the record
+    /// of a slot that was filled when the disk was built.
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_draft(bytes: &[u8; HEADER_LEN]) -> Result<Self, HeaderError> {
         let magic = array::<8>(bytes, field::MAGIC);
         if magic != MAGIC {
             let [head @ .., format] = magic;
@@ -100,7 +124,7 @@ impl Header {
         if !(1..=MAX_MANIFEST).contains(&header.manifest_len) {
             return Err(HeaderError::ManifestLength(manifest_len));
         }
-        if !(1..=MAX_SIGNATURES).contains(&header.signatures) {
+        if header.signatures > MAX_SIGNATURES {
             return Err(HeaderError::Signatures(signatures));
         }
         Ok(header)
@@ -194,12 +218,27 @@ impl<'a> Prefix<'a> {
     /// # Errors
     /// The header breaks a bound, or `bytes` ends before the manifest does.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, HeaderError> {
+        Self::parse_with(bytes, Header::parse)
+    }
+
+    /// Like [`parse`](Self::parse), for payloads without signatures too; see [`Header::parse_draft`].
+    ///
+    /// # Errors
+    /// As [`parse`](Self::parse).
+    pub fn parse_draft(bytes: &'a [u8]) -> Result<Self, HeaderError> {
+        Self::parse_with(bytes, Header::parse_draft)
+    }
+
+    fn parse_with(
+        bytes: &'a [u8],
+        parse: fn(&[u8; HEADER_LEN]) -> Result<Header, HeaderError>,
+    ) -> Result<Self, HeaderError> {
         let truncated = |need| HeaderError::Truncated {
             have: bytes.len(),
             need,
         };
         let head = bytes.first_chunk().ok_or(truncated(HEADER_LEN))?;
-        let header = Header::parse(head)?;
+        let header = parse(head)?;
         let need = header.prefix_len();
         let bytes = bytes.get(..need).ok_or(truncated(need))?;
         Ok(Self { header, bytes })
@@ -248,6 +287,20 @@ mod tests {
         assert_eq!(header.to_bytes(), LITERAL);
         assert_eq!(Header::new(300, 2), Ok(header));
         assert_eq!(MAX_PREFIX, 16784);
+    }
+
+    #[test]
+    fn a_draft_is_no_payload() {
+        let mut bytes = LITERAL;
+        bytes[12] = 0;
+        assert_eq!(Header::parse(&bytes), Err(HeaderError::Signatures(0)));
+        assert_eq!(Header::parse_draft(&bytes), Header::draft(300));
+        assert_eq!(Header::draft(300).unwrap().to_bytes(), bytes);
+        assert_eq!(Header::draft(300).unwrap().manifest_offset(), 16);
+        assert_eq!(Header::parse_draft(&LITERAL), Header::parse(&LITERAL));
+        assert!(Header::draft(0).is_err());
+        bytes[12] = 5;
+        assert_eq!(Header::parse_draft(&bytes), Err(HeaderError::Signatures(5)));
     }
 
     #[test]

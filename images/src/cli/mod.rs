@@ -1,5 +1,7 @@
 //! Command lines of `tandem-image`: one file for each group of commands.
 
+mod build;
+mod payload;
 mod size;
 mod usr;
 
@@ -22,6 +24,10 @@ pub struct Cli {
 enum Command {
     Keygen(usr::Keygen),
     Usr(usr::Usr),
+    Build(Box<build::Build>),
+    Payload(Box<payload::Payload>),
+    Attach(payload::Attach),
+    Inspect(payload::Inspect),
 }
 
 impl Cli {
@@ -29,6 +35,10 @@ impl Cli {
         match self.command {
             Command::Keygen(args) => args.run(),
             Command::Usr(args) => args.run(),
+            Command::Build(args) => args.run(),
+            Command::Payload(args) => args.run(),
+            Command::Attach(args) => args.run(),
+            Command::Inspect(args) => args.run(),
         }
     }
 }
@@ -65,5 +75,50 @@ fn image_time() -> Result<u32> {
 fn warn_all(warnings: &[String]) {
     for warning in warnings {
         log::warn!("{warning}");
+    }
+}
+
+/// The day of a time in seconds since 1970, as `2026-11-21`.
+fn date(seconds: u64) -> String {
+    // Civil date from a count of days, with years that begin in March so that leap days come last.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 {
+        march_month + 3
+    } else {
+        march_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn dates_agree_with_the_calendar() {
+        for (seconds, text) in [
+            (0, "1970-01-01"),
+            (951_782_399, "2000-02-28"),
+            (951_782_400, "2000-02-29"),
+            (1_577_836_800, "2020-01-01"),
+            (1_795_219_200, "2026-11-21"),
+            (4_107_542_400, "2100-03-01"),
+        ] {
+            assert_eq!(date(seconds), text);
+        }
     }
 }

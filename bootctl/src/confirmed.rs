@@ -113,3 +113,6 @@ fn parse<T>(
     let text = str::from_utf8(raw).ok();
     text.and_then(read).ok_or(ConfirmedError::Variable(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -262,3 +262,6 @@ fn store(raw: &RawStore<'_>) -> Result<Store, DescriptorError> {
         _ => Err(DescriptorError::StoreKind),
     }
 }
+
+#[cfg(test)]
+mod tests;

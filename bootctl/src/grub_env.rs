@@ -261,3 +261,6 @@ pub fn encode(block: &mut [u8], state: &BootState) -> Result<(), EditError> {
     create(block)?;
     set_all(block)
 }
+
+#[cfg(test)]
+mod tests;

@@ -257,3 +257,6 @@ fn passive_and_confirmed(state: BootState, active: Slot, target: Slot) -> Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -292,3 +292,6 @@ pub fn encode(
     seal(copy, layout, serial);
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,6 @@ fn slots<E: core::fmt::Debug + core::fmt::Display>(
 ) -> Result<[LbaRange; 2], ControlError<E>> {
     Ok([gpt.usr(Slot::A)?.range(), gpt.usr(Slot::B)?.range()])
 }
+
+#[cfg(test)]
+mod tests;

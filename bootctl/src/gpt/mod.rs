@@ -15,7 +15,7 @@ mod guid;
 mod header;
 mod read;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use commit::{CommitPlan, Step};
 pub use entry::{Name, Partition};

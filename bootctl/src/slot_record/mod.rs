@@ -215,3 +215,6 @@ fn put_name(bytes: &mut [u8; HEADER_BYTES], at: Range<usize>, name: &Name) {
     put(bytes, at.start..at.start + 1, &[length]);
     put(bytes, at.start + 1..at.end, text);
 }
+
+#[cfg(test)]
+mod tests;

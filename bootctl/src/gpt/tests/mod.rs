@@ -2,7 +2,7 @@
 
 mod commits;
 mod cuts;
-mod disk;
+pub mod disk;
 mod fixture;
 mod hostile;
 mod repairs;

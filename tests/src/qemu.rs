@@ -77,8 +77,7 @@ pub struct Setup {
 impl Setup {
     fn command(&self) -> Result<Command> {
         let mut command = Command::new(QEMU);
-        // Without graphics SeaBIOS, and through it GRUB, talk on the serial port.
-        command.args("-accel tcg -machine pc,graphics=off -m 512 -smp 1 -nodefaults".split(' '));
+        command.args("-accel tcg -machine pc -m 512 -smp 1 -nodefaults".split(' '));
         command.args("-vga none -display none -monitor none -serial stdio".split(' '));
         command.args(["-netdev", "user,id=net0"]);
         command.args(["-device", "virtio-net-pci,netdev=net0,romfile="]);

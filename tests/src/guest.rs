@@ -14,7 +14,6 @@ pub const READY: &str = "tandem-demo: console ready";
 #[derive(Debug)]
 pub struct Shell<'a> {
     machine: &'a mut Machine,
-    serial_number: u32,
 }
 
 /// What a command printed and its exit code.
@@ -33,10 +32,13 @@ impl<'a> Shell<'a> {
         machine
             .wait_for(READY, timeout)
             .context("wait for the guest's shell")?;
-        Ok(Self {
-            machine,
-            serial_number: 0,
-        })
+        Ok(Self { machine })
+    }
+
+    /// A shell that was waited for before and has not been left since.
+    #[must_use]
+    pub fn again(machine: &'a mut Machine) -> Self {
+        Self { machine }
     }
 
     /// Runs `command` and waits for its end. The markers are put together by the guest, so that the echo of the line that was
@@ -45,8 +47,7 @@ impl<'a> Shell<'a> {
     /// # Errors
     /// No answer within `timeout`.
     pub fn run(&mut self, command: &str, timeout: Duration) -> Result<Output> {
-        self.serial_number += 1;
-        let number = self.serial_number;
+        let number = self.machine.next_number();
         let line = format!(
             "printf '<%s-{number}>\\n' begin; {command}; printf '\\n<%s-{number}:%d>\\n' end $?"
         );

@@ -4,4 +4,6 @@ pub mod guest;
 pub mod host_hash;
 pub mod http;
 pub mod qemu;
+pub mod scenario;
+pub mod scenarios;
 pub mod system;

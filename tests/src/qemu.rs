@@ -139,6 +139,7 @@ impl Setup {
             serial,
             log: self.log.clone(),
             started: Instant::now(),
+            numbers: 0,
         })
     }
 }
@@ -150,6 +151,7 @@ pub struct Machine {
     serial: Serial,
     log: PathBuf,
     started: Instant,
+    numbers: u32,
 }
 
 impl Machine {
@@ -229,6 +231,12 @@ impl Machine {
         self.child.wait().context("wait for qemu")?;
         self.serial.drain();
         Ok(())
+    }
+
+    /// A number that has not been given out since the machine was turned on.
+    pub fn next_number(&mut self) -> u32 {
+        self.numbers += 1;
+        self.numbers
     }
 
     /// Everything the guest has said since it was turned on.

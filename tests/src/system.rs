@@ -9,11 +9,13 @@ mod initramfs;
 mod modules;
 mod packages;
 mod release;
+mod stock;
 mod tree;
 
 pub use binaries::Binaries;
 pub use packages::Packages;
 pub use release::{Fault, Recipe, Release, Workshop};
+pub use stock::Stock;
 
 use std::path::PathBuf;
 use std::process::Command;

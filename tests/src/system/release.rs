@@ -41,6 +41,8 @@ pub struct Recipe {
     pub rollback_index: u64,
     /// `TRIES` of its `update.conf`: how often a release that it installs is tried.
     pub tries: u8,
+    /// `HEALTH_TIMEOUT` of its `update.conf`.
+    pub health_timeout: Duration,
     /// `tandem.deadline` of its kernel command line.
     pub deadline: Duration,
     pub fault: Fault,

@@ -43,11 +43,7 @@ pub(super) fn write(
     tree.file("lib/demo/boot", PROGRAM, BOOT)?;
     tree.file("lib/demo/console", PROGRAM, CONSOLE)?;
     tree.file("lib/os-release", TEXT, os_release(recipe))?;
-    tree.file(
-        "lib/tandem/update.conf",
-        TEXT,
-        format!("TRIES={}\n", recipe.tries),
-    )?;
+    tree.file("lib/tandem/update.conf", TEXT, update_conf(recipe))?;
     tree.file(
         "lib/tandem/health.d/required.d/10-root",
         PROGRAM,
@@ -66,6 +62,11 @@ fn os_release(recipe: &Recipe) -> String {
     format!(
         "NAME=\"Tandem demo\"\nID=tandem-demo\nIMAGE_ID={PRODUCT}\nIMAGE_VERSION={version}\nTANDEM_ROLLBACK_INDEX={rollback_index}\n"
     )
+}
+
+fn update_conf(recipe: &Recipe) -> String {
+    let seconds = recipe.health_timeout.as_secs();
+    format!("TRIES={}\nHEALTH_TIMEOUT={seconds}\n", recipe.tries)
 }
 
 fn boot_files(

@@ -1,0 +1,18 @@
+//! Scenarios: what a device goes through in QEMU, and what must be true of it afterwards.
+
+mod list;
+mod loader;
+mod rig;
+
+pub use list::{Choice, Listed, parse_list};
+pub use loader::LoaderLine;
+pub use rig::{Rig, Slot};
+
+use anyhow::Result;
+
+/// One scenario; it runs with each firmware.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    pub name: &'static str,
+    pub run: fn(&mut Rig<'_>) -> Result<()>,
+}

@@ -1,0 +1,96 @@
+//! `tests/scenarios.txt`: which scenarios there must be, and which of them every run includes.
+
+use anyhow::{Context, Result, bail};
+
+use crate::qemu::Firmware;
+
+/// When a scenario runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// With `tests/run` and `tests/run --full`.
+    Always,
+    /// With `tests/run --full` alone.
+    Full,
+}
+
+/// A line of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    pub name: String,
+    pub firmware: Firmware,
+    pub choice: Choice,
+}
+
+/// Reads the list: `NAME FIRMWARE always|full` a line, `#` starts a comment.
+///
+/// # Errors
+/// A line that is not of that form, or that stands there twice.
+pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
+    let mut list: Vec<Listed> = Vec::new();
+    for (index, line) in text.lines().enumerate() {
+        let words: Vec<&str> = line
+            .split('#')
+            .next()
+            .unwrap_or("")
+            .split_whitespace()
+            .collect();
+        let listed = match words.as_slice() {
+            [] => continue,
+            [name, firmware, choice] => {
+                parse_line(name, firmware, choice).with_context(|| format!("line {}", index + 1))?
+            }
+            _ => bail!("line {}: three words expected in {line:?}", index + 1),
+        };
+        if list
+            .iter()
+            .any(|known| known.name == listed.name && known.firmware == listed.firmware)
+        {
+            bail!("line {}: {line:?} stands there twice", index + 1);
+        }
+        list.push(listed);
+    }
+    Ok(list)
+}
+
+fn parse_line(name: &str, firmware: &str, choice: &str) -> Result<Listed> {
+    let firmware = Firmware::ALL
+        .into_iter()
+        .find(|known| known.name() == firmware);
+    let choice = match choice {
+        "always" => Choice::Always,
+        "full" => Choice::Full,
+        _ => bail!("always or full expected, not {choice:?}"),
+    };
+    Ok(Listed {
+        name: name.to_owned(),
+        firmware: firmware.context("bios or uefi expected")?,
+        choice,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_has_comments_and_choices() {
+        let list = parse_list("# all\n\ngood bios always # first\ngood uefi full\n").unwrap();
+        assert_eq!(list.len(), 2);
+        assert_eq!(
+            (list[1].firmware, list[1].choice),
+            (Firmware::Uefi, Choice::Full)
+        );
+    }
+
+    #[test]
+    fn what_is_not_understood_is_an_error() {
+        for text in [
+            "good",
+            "good bios sometimes",
+            "good arm full",
+            "x bios full\nx bios always",
+        ] {
+            assert!(parse_list(text).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,401 @@
+//! A device under test: its disk, the machine around it, and what can be asked of both.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::loader::{self, LoaderLine};
+use crate::guest::{Output, Shell};
+use crate::host_hash;
+use crate::http::Server;
+use crate::qemu::{Bus, Drive, Firmware, Machine, Setup, copy_sparse};
+use crate::system::{Release, Stock};
+
+/// A boot with a few tries before it, on a machine that is busy with other things.
+const BOOT: Duration = Duration::from_secs(300);
+/// From power-on or a reset to the loader's line.
+const LOADER: Duration = Duration::from_secs(180);
+const COMMAND: Duration = Duration::from_secs(60);
+const INSTALL: Duration = Duration::from_secs(180);
+const SHUTDOWN: Duration = Duration::from_secs(90);
+
+/// A slot, named independently of `bootctl`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Slot {
+    A,
+    B,
+}
+
+impl Slot {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::A => "a",
+            Self::B => "b",
+        }
+    }
+
+    #[must_use]
+    pub fn partition(self) -> u32 {
+        match self {
+            Self::A => 3,
+            Self::B => 4,
+        }
+    }
+}
+
+impl FromStr for Slot {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "a" => Ok(Self::A),
+            "b" => Ok(Self::B),
+            _ => bail!("a or b expected, not {text:?}"),
+        }
+    }
+}
+
+impl fmt::Display for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What a scenario ended with.
+#[derive(Clone, Debug)]
+pub struct Ran {
+    pub slot: Slot,
+    /// Content of that slot, hashed by the host after the last shutdown.
+    pub hash: blake3::Hash,
+}
+
+/// One device for one scenario.
+#[derive(Debug)]
+pub struct Rig<'a> {
+    pub stock: &'a Stock,
+    pub firmware: Firmware,
+    /// Folder for this scenario alone.
+    pub dir: PathBuf,
+    /// The image of the device's own disk.
+    pub disk: PathBuf,
+    /// Attached disks, the device's own first.
+    pub drives: Vec<Drive>,
+    server: Server,
+    machine: Option<Machine>,
+    boots: usize,
+    ran: Option<Ran>,
+}
+
+impl<'a> Rig<'a> {
+    /// A device with a fresh copy of the disk that boots v1.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn new(stock: &'a Stock, firmware: Firmware, dir: &Path) -> Result<Self> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
+        }
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let disk = dir.join("disk.img");
+        copy_sparse(&stock.disk, &disk)?;
+        Ok(Self {
+            stock,
+            firmware,
+            dir: dir.to_owned(),
+            drives: vec![Drive::virtio(&disk)],
+            disk,
+            server: Server::start(&stock.v2()?.payload)?,
+            machine: None,
+            boots: 0,
+            ran: None,
+        })
+    }
+
+    /// How often the device has booted.
+    #[must_use]
+    pub fn boots(&self) -> usize {
+        self.boots
+    }
+
+    /// The slot that the last [`Self::shut_down`] found running, and its content.
+    #[must_use]
+    pub fn ran(&self) -> Option<&Ran> {
+        self.ran.as_ref()
+    }
+
+    /// Turns the machine on.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn power_on(&mut self) -> Result<()> {
+        let setup = Setup {
+            firmware: self.firmware,
+            drives: self.drives.clone(),
+            work_dir: self.dir.clone(),
+            log: self.dir.join("serial.log"),
+        };
+        self.machine = Some(setup.start()?);
+        Ok(())
+    }
+
+    fn machine(&mut self) -> Result<&mut Machine> {
+        self.machine.as_mut().context("use the machine: it is off")
+    }
+
+    /// Waits until the machine says `text`.
+    ///
+    /// # Errors
+    /// It does not, within the time of a boot.
+    pub fn wait_for(&mut self, text: &str) -> Result<String> {
+        self.machine()?.wait_for(text, BOOT)
+    }
+
+    /// Waits for the loader's next choice.
+    ///
+    /// # Errors
+    /// None comes.
+    pub fn loader_line(&mut self) -> Result<LoaderLine> {
+        let machine = self.machine()?;
+        machine
+            .wait_for(loader::START, LOADER)
+            .context("wait for the loader")?;
+        LoaderLine::parse(&machine.wait_for("\n", COMMAND)?)
+    }
+
+    /// Waits for the loader's next choice and compares it.
+    ///
+    /// # Errors
+    /// None comes, or it is another.
+    pub fn expect_loader(&mut self, slot: Slot, tries: u8, environment: &str) -> Result<()> {
+        let line = self.loader_line()?;
+        ensure!(
+            line.slot == slot && line.tries == tries && line.environment == environment,
+            "expect the loader to choose slot {slot} with tries={tries} env={environment}: it said {line:?}"
+        );
+        Ok(())
+    }
+
+    /// Waits for the guest's shell, however many boots that takes.
+    ///
+    /// # Errors
+    /// None comes.
+    pub fn shell(&mut self) -> Result<Shell<'_>> {
+        Shell::wait(self.machine()?, BOOT)
+    }
+
+    /// Waits for the shell, and checks that `slot` runs `release` and that the running slot is confirmed. Returns
+    /// `status --json`.
+    ///
+    /// # Errors
+    /// Something else runs.
+    pub fn expect_confirmed(&mut self, slot: Slot, release: &Release) -> Result<Value> {
+        let mut shell = self.shell()?;
+        let status = status(&mut shell)?;
+        let running = shell.check(". /usr/lib/os-release; echo $IMAGE_VERSION", COMMAND)?;
+        let cmdline = shell.check("cat /proc/cmdline", COMMAND)?;
+        let version = release.recipe.version;
+        ensure!(
+            running.trim() == version,
+            "expect version {version} to run: it is {running:?}"
+        );
+        let word = format!("tandem.slot={slot}");
+        ensure!(
+            cmdline.split_whitespace().any(|found| found == word),
+            "expect {word} on the kernel command line: {cmdline}"
+        );
+        for (pointer, wanted) in [
+            ("/running", Value::from(true)),
+            ("/active", Value::from(slot.name())),
+            ("/next", Value::from(slot.name())),
+            ("/trial", Value::from(false)),
+            ("/environment/state", Value::from("ok")),
+            ("/table/copies", Value::from("both")),
+            ("/table/backup_at_end", Value::from(true)),
+            ("/confirmed_record/slot", Value::from(slot.name())),
+        ] {
+            expect(&status, pointer, &wanted)?;
+        }
+        expect(
+            &status,
+            &format!("/slots/{slot}/attributes/confirmed"),
+            &Value::from(true),
+        )?;
+        expect(
+            &status,
+            &format!("/slots/{slot}/record/version"),
+            &Value::from(version),
+        )?;
+        let content = release.hash.to_hex();
+        expect(
+            &status,
+            &format!("/slots/{slot}/record/content"),
+            &Value::from(content.as_str()),
+        )?;
+        Ok(status)
+    }
+
+    /// A shell that has been waited for before.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub fn again(&mut self) -> Result<Shell<'_>> {
+        Ok(Shell::again(self.machine()?))
+    }
+
+    /// Runs a command at the shell, which must exit 0.
+    ///
+    /// # Errors
+    /// Another exit code.
+    pub fn check(&mut self, command: &str) -> Result<String> {
+        self.again()?.check(command, COMMAND)
+    }
+
+    /// Streams `release` into `update_engine apply` on the device.
+    ///
+    /// # Errors
+    /// The guest does not answer; a refusal is an [`Output`].
+    pub fn apply(&mut self, release: &Release) -> Result<Output> {
+        self.server.offer(&release.payload);
+        self.server.stall_at(u64::MAX);
+        let command = apply_command(&self.server);
+        self.again()?.run(&command, INSTALL)
+    }
+
+    /// Streams `release` in and expects success.
+    ///
+    /// # Errors
+    /// Another exit code than 0.
+    pub fn install(&mut self, release: &Release) -> Result<()> {
+        let output = self.apply(release)?;
+        ensure!(
+            output.code == 0,
+            "install {}: exit code {}: {}",
+            release.recipe.name,
+            output.code,
+            output.text
+        );
+        Ok(())
+    }
+
+    /// Begins to stream `release` in, and returns when `bytes` of it are on their way and no more will come.
+    ///
+    /// # Errors
+    /// The guest does not take them.
+    pub fn half_install(&mut self, release: &Release, bytes: u64) -> Result<()> {
+        self.server.offer(&release.payload);
+        self.server.stall_at(bytes);
+        let command = apply_command(&self.server);
+        self.again()?.leave(&command)?;
+        let mut waited = Duration::ZERO;
+        while self.server.sent() < bytes {
+            ensure!(
+                waited < INSTALL,
+                "wait for the guest to take {bytes} bytes: {} taken",
+                self.server.sent()
+            );
+            std::thread::sleep(Duration::from_millis(50));
+            waited += Duration::from_millis(50);
+        }
+        // What has arrived is to reach the disk, so that the cut comes in the middle of the slot.
+        std::thread::sleep(Duration::from_secs(3));
+        Ok(())
+    }
+
+    /// Reboots from the shell.
+    ///
+    /// # Errors
+    /// The machine is off.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.again()?.leave("reboot")
+    }
+
+    /// Cuts the power.
+    ///
+    /// # Errors
+    /// The machine is off already.
+    pub fn cut_power(&mut self) -> Result<()> {
+        let mut machine = self
+            .machine
+            .take()
+            .context("cut the power: the machine is off")?;
+        machine.cut_power()?;
+        self.boots += loader::boots(machine.transcript());
+        Ok(())
+    }
+
+    /// Turns the machine off from the shell, then checks with the host's own hash that `slot` holds exactly `release`.
+    ///
+    /// # Errors
+    /// It stays on, or holds something else.
+    pub fn shut_down(&mut self, slot: Slot, release: &Release) -> Result<()> {
+        self.again()?.leave("poweroff")?;
+        let mut machine = self
+            .machine
+            .take()
+            .context("shut down: the machine is off")?;
+        machine.wait_off(SHUTDOWN)?;
+        self.boots += loader::boots(machine.transcript());
+        let hash = self.expect_content(slot, release)?;
+        self.ran = Some(Ran { slot, hash });
+        Ok(())
+    }
+
+    /// Checks with the host's own hash that `slot` holds exactly `release`; the machine must be off.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn expect_content(&self, slot: Slot, release: &Release) -> Result<blake3::Hash> {
+        let hash = host_hash::partition_hash(&self.disk, slot.partition(), release.size)?;
+        ensure!(
+            hash == release.hash,
+            "compare slot {slot} with {}: its content is {hash}, not {}",
+            release.recipe.name,
+            release.hash
+        );
+        Ok(hash)
+    }
+
+    /// Attaches the device's own disk in another way.
+    pub fn attach(&mut self, bus: Bus, read_only: bool) {
+        if let Some(own) = self.drives.first_mut() {
+            own.bus = bus;
+            own.read_only = read_only;
+        }
+    }
+}
+
+fn apply_command(server: &Server) -> String {
+    format!(
+        "wget -q -O - {} | update_engine apply --payload -",
+        server.url()
+    )
+}
+
+/// `tandem-bootctl status --json` in the guest.
+///
+/// # Errors
+/// It fails or prints something else than JSON.
+pub fn status(shell: &mut Shell<'_>) -> Result<Value> {
+    shell.json("tandem-bootctl status --json", COMMAND)
+}
+
+/// Compares one fact of a status.
+///
+/// # Errors
+/// It is another.
+pub fn expect(status: &Value, pointer: &str, wanted: &Value) -> Result<()> {
+    let found = status
+        .pointer(pointer)
+        .with_context(|| format!("find {pointer} in {status}"))?;
+    ensure!(
+        found == wanted,
+        "expect {pointer} to be {wanted}: it is {found} in {status}"
+    );
+    Ok(())
+}

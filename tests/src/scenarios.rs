@@ -1,0 +1,12 @@
+//! What a device goes through: all scenarios, one file a subject.
+
+mod faults;
+mod update;
+
+use crate::scenario::Scenario;
+
+/// All of them, in the order in which they run.
+#[must_use]
+pub fn all() -> Vec<Scenario> {
+    [update::SCENARIOS, faults::SCENARIOS].concat()
+}

@@ -1,0 +1,78 @@
+//! Releases that do not work: the device is back on the old one, and says why.
+
+use anyhow::{Context, Result, ensure};
+
+use crate::scenario::{Rig, Scenario, Slot};
+use crate::system::Fault;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "kernel-missing",
+        run: |rig| skipped(rig, Fault::KernelMissing),
+    },
+    Scenario {
+        name: "kernel-cut-short",
+        run: |rig| skipped(rig, Fault::KernelShort),
+    },
+    Scenario {
+        name: "panic",
+        run: |rig| falls_back(rig, Fault::Panic, "panic"),
+    },
+    Scenario {
+        name: "usr-not-mounted",
+        run: |rig| falls_back(rig, Fault::NoUsr, "init"),
+    },
+    Scenario {
+        name: "health-fails",
+        run: |rig| falls_back(rig, Fault::HealthFails, "50-demo"),
+    },
+    Scenario {
+        name: "health-hangs",
+        run: |rig| falls_back(rig, Fault::HealthHangs, "50-demo"),
+    },
+    Scenario {
+        name: "stops-before-health",
+        run: |rig| falls_back(rig, Fault::Stalls, "deadline"),
+    },
+];
+
+/// The loader goes on to the old slot in the same boot.
+fn skipped(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
+    install(rig, fault)?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.wait_for("tandem: slot b does not load")?;
+    end(rig, fault, "load")
+}
+
+/// The new release starts, fails and the machine resets.
+fn falls_back(rig: &mut Rig<'_>, fault: Fault, reason: &str) -> Result<()> {
+    install(rig, fault)?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    end(rig, fault, reason)
+}
+
+fn install(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
+    let (v1, broken) = (rig.stock.v1.clone(), rig.stock.broken(fault)?);
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.install(&broken)?;
+    rig.reboot()
+}
+
+fn end(rig: &mut Rig<'_>, fault: Fault, reason: &str) -> Result<()> {
+    let (v1, broken) = (rig.stock.v1.clone(), rig.stock.broken(fault)?);
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    let status = rig.expect_confirmed(Slot::A, &v1)?;
+    let result = status["last_result"]
+        .as_str()
+        .context("find last_result in the status")?;
+    ensure!(
+        result.contains(broken.recipe.version) && result.contains(reason),
+        "expect the last result to name {} and {reason:?}: {result:?}",
+        broken.recipe.version
+    );
+    rig.shut_down(Slot::A, &v1)?;
+    rig.expect_content(Slot::B, &broken)?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The releases that scenarios and the demo use, each built when it is first asked for.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::release::{Fault, Recipe, Release, Workshop};
+
+const V1: Recipe = Recipe {
+    name: "v1",
+    version: "1.0.0",
+    rollback_index: 1,
+    // Scenarios that need more raise it in /etc.
+    tries: 1,
+    health_timeout: Duration::from_secs(60),
+    deadline: Duration::from_secs(300),
+    fault: Fault::None,
+};
+
+const V2: Recipe = Recipe {
+    name: "v2",
+    version: "2.0.0",
+    rollback_index: 2,
+    ..V1
+};
+
+const V3: Recipe = Recipe {
+    name: "v3",
+    version: "3.0.0",
+    rollback_index: 3,
+    ..V1
+};
+
+/// A release and a disk that boots it, and what can be installed on that.
+#[derive(Debug)]
+pub struct Stock {
+    workshop: Workshop,
+    pub v1: Release,
+    /// Boots `v1`; copy it, never use it.
+    pub disk: PathBuf,
+    others: Mutex<BTreeMap<&'static str, Release>>,
+}
+
+impl Stock {
+    /// Builds `v1` and its disk in the folder `dir`, which is emptied.
+    ///
+    /// # Errors
+    /// A tool is missing or fails; I/O.
+    pub fn open(dir: &Path) -> Result<Self> {
+        let workshop = Workshop::open(dir)?;
+        let v1 = workshop.release(V1)?;
+        let disk = workshop.disk(&v1, "disk.img")?;
+        let others = Mutex::default();
+        Ok(Self {
+            workshop,
+            v1,
+            disk,
+            others,
+        })
+    }
+
+    /// A newer release in good order.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn v2(&self) -> Result<Release> {
+        self.get(V2)
+    }
+
+    /// One that is newer still.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn v3(&self) -> Result<Release> {
+        self.get(V3)
+    }
+
+    /// A release 3.0.0 with a fault.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn broken(&self, fault: Fault) -> Result<Release> {
+        let broken = Recipe { fault, ..V3 };
+        let seconds = Duration::from_secs;
+        self.get(match fault {
+            Fault::None => broken,
+            Fault::KernelMissing => named(broken, "v3-kernel-missing"),
+            Fault::KernelShort => named(broken, "v3-kernel-short"),
+            Fault::Panic => named(broken, "v3-panic"),
+            Fault::NoUsr => named(broken, "v3-no-usr"),
+            Fault::HealthFails => named(broken, "v3-health-fails"),
+            Fault::HealthHangs => Recipe {
+                health_timeout: seconds(5),
+                ..named(broken, "v3-health-hangs")
+            },
+            // Long enough for a boot on a busy machine.
+            Fault::Stalls => Recipe {
+                deadline: seconds(45),
+                ..named(broken, "v3-stalls")
+            },
+        })
+    }
+
+    fn get(&self, recipe: Recipe) -> Result<Release> {
+        let mut others = self.others.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(release) = others.get(recipe.name) {
+            return Ok(release.clone());
+        }
+        let release = self.workshop.release(recipe)?;
+        others.insert(recipe.name, release.clone());
+        Ok(release)
+    }
+}
+
+fn named(recipe: Recipe, name: &'static str) -> Recipe {
+    Recipe { name, ..recipe }
+}

@@ -6,9 +6,19 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+#[cfg(feature = "std")]
+pub mod apply;
+#[cfg(feature = "std")]
+pub mod decode;
+#[cfg(feature = "std")]
+pub mod engine;
+pub mod gates;
 pub mod hash;
 #[cfg(feature = "std")]
 pub mod health;
+#[cfg(feature = "std")]
+pub mod incoming;
+pub mod install;
 #[cfg(feature = "std")]
 pub mod journal;
 pub mod json;
@@ -19,6 +29,8 @@ pub mod name;
 pub mod payload;
 pub mod settings;
 pub mod signature;
+#[cfg(feature = "std")]
+pub mod source;
 pub mod table;
 pub mod version;
 

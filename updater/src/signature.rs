@@ -106,7 +106,7 @@ pub enum VerifyError {
 }
 
 /// Something that the required signatures vouch for. Only this module makes one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Verified<T> {
     value: T,
     id: Digest,

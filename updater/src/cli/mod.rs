@@ -1,6 +1,8 @@
 //! The command line of `update_engine`.
 
+mod apply;
 mod health;
+mod progress;
 
 use bootctl::exit::Exit;
 use clap::{ArgAction, Parser, Subcommand};
@@ -19,6 +21,7 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    Apply(apply::Arguments),
     Health(health::Arguments),
 }
 
@@ -27,6 +30,7 @@ impl Arguments {
     pub fn run(self) -> Exit {
         start_log(self.verbose);
         let result = match self.verb {
+            Verb::Apply(arguments) => arguments.run(self.verbose > 0),
             Verb::Health(arguments) => arguments.run(),
         };
         result.unwrap_or_else(|failure| {

@@ -1,0 +1,200 @@
+//! What a disk says about itself: its slots, its product and board, the keys it trusts.
+
+use std::num::NonZeroU8;
+use std::path::Path;
+
+use bootctl::Slot;
+use bootctl::active::{active_slot, mounted_partitions};
+use bootctl::control::{Control, StateReport};
+use bootctl::disk::{Access, Disk, PartitionIo};
+use bootctl::slot_record::SlotRecordHeader;
+use bootctl::transition::TryCount;
+
+use super::{ApplyError, JOURNAL_DIR, Options, signatures};
+use crate::gates::{Device, Refusal};
+use crate::journal::Journal;
+use crate::settings::{self, Settings};
+use crate::signature::KeySet;
+use crate::{Digest, keys};
+
+/// The artifacts of a board that this program does not know (`--board`).
+const DEFAULT_ARTIFACTS: &[&str] = &["usr"];
+
+pub(super) struct OpenDevice {
+    pub control: Control<Disk>,
+    pub active: Slot,
+    pub keys: KeySet,
+    pub signatures: NonZeroU8,
+    pub tries: TryCount,
+    /// Only of the system that runs.
+    pub journal: Option<Journal>,
+    settings: Settings,
+    state: StateReport,
+    product: String,
+    board: String,
+    running: Option<SlotRecordHeader>,
+    staged: Option<Digest>,
+    failure: Option<String>,
+}
+
+impl OpenDevice {
+    /// Reads what there is to know. Writes nothing.
+    pub fn read(disk: Disk, options: &Options) -> Result<Self, ApplyError> {
+        let path = disk.path().display().to_string();
+        let running_slot = active_slot(&disk).map_err(ApplyError::failed)?;
+        let mounted = mounted_partitions(&disk).map_err(ApplyError::failed)?;
+        if options.active.is_some() && !mounted.is_empty() {
+            return Err(ApplyError::NotAllowed(format!(
+                "choose active slot of {path}: --active is for disks of which no partition is mounted"
+            )));
+        }
+        let mut control = Control::open(disk)
+            .map_err(|error| ApplyError::control(&format!("open {path}"), &error))?;
+        let state = control
+            .state()
+            .map_err(|error| ApplyError::control(&format!("read boot state of {path}"), &error))?;
+        let confirmed = || state.state.and_then(|state| state.best_confirmed());
+        let active = running_slot
+            .or(options.active)
+            .or_else(confirmed)
+            .ok_or_else(|| {
+                ApplyError::NotAllowed(format!(
+                    "choose active slot of {path}: none is confirmed (--active)"
+                ))
+            })?;
+        if mounted.contains(&active.other().partition_number()) {
+            let slot = active.other();
+            return Err(ApplyError::failed(format!(
+                "write slot {slot} of {path}: it is mounted"
+            )));
+        }
+        let runs = running_slot.is_some();
+        let settings = if runs {
+            settings::load(Path::new("/"))
+        } else {
+            Settings::default()
+        };
+        let record = |control: &mut Control<Disk>, slot| match control.read_slot_record(slot) {
+            Ok(header) => Some(header),
+            Err(error) => {
+                log::warn!("read slot record of slot {slot}: {error}");
+                None
+            }
+        };
+        let running = record(&mut control, active);
+        let waits = state.state.is_some_and(|state| {
+            let passive = state.get(active.other());
+            passive.is_candidate() && !passive.successful
+        });
+        let staged = match waits {
+            true => record(&mut control, active.other()).map(|header| Digest(header.payload_id)),
+            false => None,
+        };
+        let descriptor = control.descriptor();
+        let given = |given: &Option<String>, found: &str| given.clone().unwrap_or(found.to_owned());
+        Ok(Self {
+            product: given(&options.product, descriptor.product.as_str()),
+            board: given(&options.board, descriptor.board.as_str()),
+            keys: trusted_keys(options, runs)?,
+            signatures: signatures(settings.signatures),
+            tries: TryCount::new(settings.tries).unwrap_or_default(),
+            journal: runs.then(|| Journal::load(Path::new(JOURNAL_DIR))),
+            failure: None,
+            control,
+            active,
+            settings,
+            state,
+            running,
+            staged,
+        })
+    }
+
+    pub const fn passive(&self) -> Slot {
+        self.active.other()
+    }
+
+    /// What the rules ask, for the payload with this id.
+    pub fn facts(&mut self, id: Digest) -> Device<'_> {
+        self.failure = self
+            .journal
+            .as_ref()
+            .and_then(|journal| journal.refusal(&id.0))
+            .map(|failed| failed.reason.cause.as_str().to_owned());
+        let confirmed = self
+            .state
+            .state
+            .is_some_and(|state| state.get(self.active).is_confirmed());
+        // Only a confirmed slot raises the floor.
+        let slot_floor = self.running.as_ref().filter(|_| confirmed);
+        let slot_floor = slot_floor.map_or(0, |record| record.rollback_index);
+        let journal_floor = self.journal.as_ref().map_or(0, Journal::floor);
+        Device {
+            product: &self.product,
+            board: &self.board,
+            group: &self.settings.group,
+            artifacts: boards::find(&self.board).map_or(DEFAULT_ARTIFACTS, |board| board.artifacts),
+            features: &[],
+            version: self.running.as_ref().map(|record| record.version.as_str()),
+            floor: slot_floor.max(journal_floor),
+            capacity: self.control.slot_capacity(self.passive()),
+            active_confirmed: confirmed,
+            failure: self.failure.as_deref(),
+            staged: self.staged,
+        }
+    }
+
+    /// What this device has in place of what a refusal complains about.
+    pub fn explain(&self, refusal: Refusal) -> ApplyError {
+        let version = || self.running.as_ref().map(|record| record.version.as_str());
+        let detail = match &refusal {
+            Refusal::Product(_) => format!(": this is `{}`", self.product),
+            Refusal::Board(_) => format!(": this is `{}`", self.board),
+            Refusal::Group(_) if self.settings.group.is_empty() => ": this is in none".into(),
+            Refusal::Group(_) => format!(": this is in `{}`", self.settings.group),
+            Refusal::Older(_) | Refusal::MinVersion(_) => {
+                version().map_or_else(String::new, |v| format!(": slot {} has {v}", self.active))
+            }
+            Refusal::RolledBack => {
+                let cause = self.failure.as_ref();
+                cause.map_or_else(String::new, |cause| format!(": {cause}"))
+            }
+            _ => String::new(),
+        };
+        ApplyError::Refused {
+            refusal: Box::new(refusal),
+            detail,
+        }
+    }
+
+    /// Opens the passive slot's partition, exclusively where that is possible.
+    pub fn open_slot(&self) -> Result<PartitionIo, ApplyError> {
+        let slot = self.passive();
+        let range = self.control.slot_range(slot);
+        let disk = self.control.io();
+        disk.partition(slot.partition_number(), range, Access::Write)
+            .map_err(ApplyError::failed)
+    }
+}
+
+fn trusted_keys(options: &Options, runs: bool) -> Result<KeySet, ApplyError> {
+    let (keys, place) = match (&options.keys, runs) {
+        (Some(folder), _) => (keys::load(folder)?, folder.display().to_string()),
+        (None, true) => {
+            let root = Path::new("/");
+            (keys::load_system(root)?, format!("/{}", keys::RELEASE_KEYS))
+        }
+        // Never the host's.
+        (None, false) => {
+            return Err(ApplyError::NoKeys(
+                "read keys: a disk that is not running needs --keys DIR".into(),
+            ));
+        }
+    };
+    if keys.is_empty() {
+        let suffix = keys::SUFFIX;
+        return Err(ApplyError::NoKeys(format!(
+            "read keys in {place}: there is no *{suffix} (--keys)"
+        )));
+    }
+    Ok(keys)
+}

@@ -1,8 +1,9 @@
 //! The process that ends a boot which does not come to its end.
 //!
 //! It is started before anything is mounted, stays behind when the root is switched, and needs nothing but memory until
-//! the deadline: an emergency mode, a failed service or a program that hangs does not reach it. Then, unless the
-//! running slot is confirmed, it resets the machine, and the loader spends the next try or falls back.
+//! the deadline: an emergency mode, a failed service or a program that hangs does not reach it. It ends once the running
+//! slot is confirmed; if that has not happened at the deadline, it resets the machine, and the loader spends the next try
+//! or falls back.
 
 use std::env;
 use std::fs::{self, File};
@@ -20,6 +21,7 @@ use bootctl::{BootState, Slot};
 use nix::unistd::{chdir, chroot, fchdir, getpid, setsid};
 
 use super::failure::{Progress, record_within, reset};
+use super::watchdog::Watchdog;
 use super::{CMDLINE, parameters, say};
 
 /// The argument that makes `tandem-init` this process.
@@ -29,6 +31,8 @@ const NAME: &str = "@tandem-deadline";
 const PROGRAM: &str = "/init";
 
 const POLL: Duration = Duration::from_millis(50);
+/// How often the watchdog is fed and the slot store looked at.
+const LOOK: Duration = Duration::from_secs(5);
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Starts the process.
@@ -51,7 +55,8 @@ pub fn is_me() -> bool {
         && env::args_os().nth(1).is_some_and(|word| word == ARGUMENT)
 }
 
-/// Waits for the deadline, then resets the machine unless the running slot is confirmed.
+/// Waits until the running slot is confirmed, feeding the hardware watchdog meanwhile, and then returns; at the deadline
+/// it resets the machine.
 pub fn run() {
     let start = Instant::now();
     if let Err(error) = setsid() {
@@ -59,32 +64,50 @@ pub fn run() {
     }
     let mut limit = parameters::DEFAULT_DEADLINE;
     let mut proc = None;
-    while start.elapsed() < limit {
+    let mut watchdog = None;
+    let mut next_look = LOOK;
+    loop {
         if proc.is_none() {
             // Kept open, /proc stays in reach after it has been moved into the new root.
             proc = read_limit(&mut limit);
         }
-        let left = limit.saturating_sub(start.elapsed());
-        thread::sleep(if proc.is_none() { POLL } else { left });
+        // Drivers are loaded, and /dev is within reach, only at the beginning.
+        if watchdog.is_none() && start.elapsed() < LOOK {
+            watchdog = Watchdog::arm();
+        }
+        if start.elapsed() >= next_look.min(limit) {
+            next_look = start.elapsed().saturating_add(LOOK);
+            if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
+                say(&format!("feed the watchdog: {error}"));
+            }
+            match follow_init(proc.as_ref()).and_then(|()| judge()) {
+                Ok(()) => break,
+                Err(error) if start.elapsed() >= limit => expire(&error, limit),
+                // Not confirmed yet, or not even mounted.
+                Err(_) => {}
+            }
+        }
+        let settled = start.elapsed() >= LOOK && proc.is_some();
+        let wake = next_look.min(limit).saturating_sub(start.elapsed());
+        thread::sleep(if settled { wake } else { POLL });
     }
-    match follow_init(proc).and_then(|()| judge()) {
-        Ok(()) => {}
-        Err(error) => expire(&error, limit),
+    if let Some(Err(error)) = watchdog.map(Watchdog::disarm) {
+        say(&format!("stop the watchdog: {error}"));
     }
 }
 
 fn read_limit(limit: &mut Duration) -> Option<File> {
     let cmdline = fs::read_to_string(CMDLINE).ok()?;
     *limit = parameters::deadline(&cmdline);
-    // It would be a pity if the memory ran out and this was what the kernel ended.
+    // If the memory runs out, this must not be what the kernel ends.
     fs::write("/proc/self/oom_score_adj", "-1000").ok();
     File::open("/proc").ok()
 }
 
 /// Sees the filesystem as process 1 does: that is where the slot and ROOT are mounted.
-fn follow_init(proc: Option<File>) -> Result<()> {
+fn follow_init(proc: Option<&File>) -> Result<()> {
     let proc = proc.context("find /proc")?;
-    fchdir(&proc)
+    fchdir(proc)
         .and_then(|()| chdir("1/root"))
         .and_then(|()| chroot("."))
         .and_then(|()| chdir("/"))

@@ -15,6 +15,7 @@ mod parameters;
 mod partitions;
 mod prepare;
 mod skeleton;
+mod watchdog;
 
 use std::convert::Infallible;
 use std::fs;

@@ -10,7 +10,7 @@ use bootctl::Slot;
 
 use crate::journal::{Cause, Reason};
 
-/// One line that init leaves when it can't go on with a slot: `b: mount /usr: …`, or without the slot.
+/// One line that init leaves when it can't go on with a slot: `slot=b mount /usr: …`, or `slot=unknown …`.
 pub const NOTE: &str = "var/lib/tandem/boot-failure";
 const COMMAND_LINE: &str = "proc/cmdline";
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
@@ -47,10 +47,10 @@ impl Note {
     fn parse(text: &str) -> Self {
         let line = text.lines().next().unwrap_or_default().trim();
         let named = line
-            .split_once(": ")
-            .and_then(|(slot, rest)| Some((slot.parse().ok()?, rest)));
+            .strip_prefix("slot=")
+            .and_then(|rest| rest.split_once(' '));
         let (slot, text) = match named {
-            Some((slot, rest)) => (Some(slot), rest),
+            Some((slot, rest)) => (slot.parse().ok(), rest),
             None => (None, line),
         };
         Self {
@@ -188,7 +188,7 @@ mod tests {
             COMMAND_LINE,
             "tandem.slot=a xtandem.skipped=a tandem.skipped=b tandem.env=readonly quiet\n",
         );
-        put(root, NOTE, "a: mount /usr: no such device\nmore\n");
+        put(root, NOTE, "slot=a mount /usr: no such device\nmore\n");
         put(root, BOOT_ID, "1234\n");
         let evidence = Evidence::gather(root, 0);
         assert_eq!(evidence.environment.as_deref(), Some("readonly"));
@@ -203,11 +203,16 @@ mod tests {
 
     #[test]
     fn a_note_without_a_slot_is_about_the_one_that_failed() {
-        let note = Note::parse("mount /usr: wrong type\n");
-        assert_eq!(
-            (note.slot, note.text.as_str()),
-            (None, "mount /usr: wrong type")
-        );
+        for line in [
+            "mount /usr: wrong type\n",
+            "slot=unknown mount /usr: wrong type\n",
+        ] {
+            let note = Note::parse(line);
+            assert_eq!(
+                (note.slot, note.text.as_str()),
+                (None, "mount /usr: wrong type")
+            );
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod guest;
 pub mod host_hash;
 pub mod http;
+pub mod programs;
 pub mod qemu;
 pub mod scenario;
 pub mod scenarios;

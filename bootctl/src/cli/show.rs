@@ -92,16 +92,31 @@ fn details(partition: &Partition) -> Vec<String> {
         format!("Type: {kind}"),
         format!("UUID: {}", upper(partition.unique_guid)),
     ];
-    if partition.type_guid == TYPE_USR {
-        let attributes = Attributes::from_gpt(partition.attributes);
-        lines.push(format!(
-            "Attr: priority={} tries={} successful={}",
-            attributes.priority.get(),
-            attributes.tries.get(),
-            u8::from(attributes.successful)
-        ));
+    let attributes = attributes(partition);
+    if !attributes.is_empty() {
+        lines.push(format!("Attr: {attributes}"));
     }
     lines
+}
+
+/// Boot attributes of the USR type, then the bits that mean something on every type, each with a space behind it.
+fn attributes(partition: &Partition) -> String {
+    let mut text = String::new();
+    if partition.type_guid == TYPE_USR {
+        let boot = Attributes::from_gpt(partition.attributes);
+        let (priority, tries) = (boot.priority.get(), boot.tries.get());
+        let successful = u8::from(boot.successful);
+        let _ = write!(
+            text,
+            "priority={priority} tries={tries} successful={successful} "
+        );
+    }
+    for (bit, name) in ["required", "efi_ignore", "legacy_boot"].iter().enumerate() {
+        if partition.attributes >> bit & 1 == 1 {
+            let _ = write!(text, "{name}=1 ");
+        }
+    }
+    text
 }
 
 fn upper(guid: Guid) -> String {

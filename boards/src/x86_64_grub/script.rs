@@ -1,29 +1,13 @@
 //! The GRUB script for one disk layout.
 
-use bootctl::{SectorSize, Slot};
+use bootctl::confirmed::CONFIRMED_FROM_END;
+use bootctl::{SectorSize, Slot, gpt, vars};
 
 use super::BOARD;
 use crate::LOADER_CONTRACT;
 
 /// The script, with `@NAME@` where the layout, or a constant of `bootctl`, goes.
 const TEMPLATE: &str = include_str!("grub.cfg.in");
-
-/// Distance of the confirmed record from the end of OEM-CONFIG, in bytes.
-const CONFIRMED_FROM_END: u64 = 512 * 1024;
-
-const OEM_NUMBER: u32 = 6;
-const OEM_CONFIG_NUMBER: u32 = 7;
-const ROOT_NUMBER: u32 = 9;
-
-const VARIABLES: [&str; 7] = [
-    "tandem_a_priority",
-    "tandem_a_tries",
-    "tandem_a_successful",
-    "tandem_b_priority",
-    "tandem_b_tries",
-    "tandem_b_successful",
-    "tandem_check",
-];
 
 /// An extended regular expression, as both bootctl and GRUB print identifiers.
 const UUID: &str = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}";
@@ -75,6 +59,7 @@ pub fn grub_cfg(layout: &Layout) -> Result<String, LayoutError> {
         })?;
 
     let block_list = |e: Extent| format!("{}+{}", e.first_lba, e.sectors);
+    let variables = format!("{} {}", vars::NAMES.join(" "), vars::CHECK);
     let mut script = TEMPLATE.to_owned();
     for (name, value) in [
         ("USR_A", block_list(usr_a)),
@@ -83,10 +68,10 @@ pub fn grub_cfg(layout: &Layout) -> Result<String, LayoutError> {
         ("CONFIRMED", format!("{confirmed}+1")),
         ("USR_A_NUMBER", Slot::A.partition_number().to_string()),
         ("USR_B_NUMBER", Slot::B.partition_number().to_string()),
-        ("OEM_NUMBER", OEM_NUMBER.to_string()),
-        ("OEM_CONFIG_NUMBER", OEM_CONFIG_NUMBER.to_string()),
-        ("ROOT_NUMBER", ROOT_NUMBER.to_string()),
-        ("VARIABLES", VARIABLES.join(" ")),
+        ("OEM_NUMBER", gpt::OEM.to_string()),
+        ("OEM_CONFIG_NUMBER", gpt::OEM_CONFIG.to_string()),
+        ("ROOT_NUMBER", gpt::ROOT.to_string()),
+        ("VARIABLES", variables),
         ("UUID", UUID.to_owned()),
         ("LOADER", LOADER_CONTRACT.to_string()),
         ("ARGUMENTS", BOARD.kernel_arguments.join(" ")),

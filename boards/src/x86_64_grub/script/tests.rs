@@ -1,5 +1,6 @@
 use super::super::{MODULES, MODULES_BIOS};
 use super::*;
+use bootctl::confirmed;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -85,6 +86,32 @@ fn load_env_never_runs_without_a_list_of_names() {
         }
     }
     assert_eq!(seen, 5);
+}
+
+/// The template spells the variables out; these are the names that bootctl writes.
+#[test]
+fn variables_have_the_names_that_bootctl_writes() {
+    let script = script(SectorSize::B512);
+    let (_, after) = script.split_once("+1\" tandem_").unwrap();
+    let (record, _) = after.split_once(';').unwrap();
+    let names = [
+        confirmed::SLOT,
+        confirmed::USR_A,
+        confirmed::USR_B,
+        confirmed::ROOT,
+        confirmed::FRESH,
+    ];
+    assert_eq!(format!("tandem_{record}"), names.join(" "));
+    for name in vars::NAMES.iter().chain([&vars::CHECK]).chain(&names) {
+        assert!(
+            script.contains(&format!("set {name}=\n")),
+            "{name} is not cleared"
+        );
+        assert!(
+            script.contains(&format!("${name}")),
+            "{name} is not looked at"
+        );
+    }
 }
 
 #[test]

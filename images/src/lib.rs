@@ -20,6 +20,7 @@ pub mod region;
 pub mod tools;
 pub mod tree;
 pub mod usr;
+pub mod write;
 
 pub use failure::Failure;
 

@@ -1,8 +1,9 @@
 //! `build` and `write`.
 
+use std::io::{IsTerminal, Write as _};
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use bootctl::SectorSize;
 use clap::Args;
 use images::Failure;
@@ -98,4 +99,51 @@ impl Build {
         }
         Ok(())
     }
+}
+
+/// Write a disk image to a disk, with UUIDs of its own
+///
+/// Refuses disks that are mounted or in use. Reads everything back and compares.
+#[derive(Args, Debug)]
+pub struct Write {
+    /// Disk image, as `build` makes it
+    disk: PathBuf,
+    /// Disk, such as /dev/sdb, or file; everything on it is lost
+    device: PathBuf,
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+}
+
+impl Write {
+    pub fn run(self) -> Result<()> {
+        let source = images::write::Source::open(&self.disk)?;
+        let target = images::write::Target::open(&self.device, source.size)?;
+        let model = target.model.as_deref().unwrap_or("no model name");
+        println!(
+            "{} ({} bytes) goes to {} ({model}, {} bytes); everything there is lost",
+            self.disk.display(),
+            source.size,
+            target.name,
+            target.size
+        );
+        if !self.yes && !confirmed()? {
+            return Err(Failure::Usage("write disk: not confirmed (--yes)".to_owned()).into());
+        }
+        images::write::write(&source, &target)?;
+        println!("{}: written and compared", target.name);
+        Ok(())
+    }
+}
+
+/// Asks on the terminal; without one nobody can answer.
+fn confirmed() -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        return Ok(false);
+    }
+    print!("type yes to go on: ");
+    std::io::stdout().flush().context("ask")?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("ask")?;
+    Ok(answer.trim() == "yes")
 }

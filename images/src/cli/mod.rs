@@ -28,6 +28,7 @@ enum Command {
     Payload(Box<payload::Payload>),
     Attach(payload::Attach),
     Inspect(payload::Inspect),
+    Write(build::Write),
 }
 
 impl Cli {
@@ -39,6 +40,7 @@ impl Cli {
             Command::Payload(args) => args.run(),
             Command::Attach(args) => args.run(),
             Command::Inspect(args) => args.run(),
+            Command::Write(args) => args.run(),
         }
     }
 }

@@ -20,6 +20,8 @@ const LEAST_SLOT: u64 = 512 << 20;
 /// ROOT grows to the disk's end on the first boot.
 pub const DEFAULT_ROOT: u64 = 256 << 20;
 const LEAST_ROOT: u64 = 32 << 20;
+/// More than anyone has: sums of sizes stay far from 2^64.
+const LARGEST: u64 = 1 << 50;
 
 /// A range of bytes of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +65,12 @@ impl Layout {
     /// # Errors
     /// The image does not fit into a slot, a size is no multiple of 4 MiB, or the disk is larger than anyone has.
     pub fn plan(wishes: &Wishes) -> Result<Self> {
+        if wishes.image > LARGEST {
+            refuse!(
+                "lay out disk: an image of {} bytes is larger than any disk",
+                wishes.image
+            );
+        }
         let least = wishes.image.saturating_add(SLOT_RECORD_BYTES);
         let slot = match wishes.slot {
             Some(slot) => slot,
@@ -79,7 +87,7 @@ impl Layout {
             );
         }
         for (size, option) in [(slot, "--slot-size"), (wishes.root, "--root-size")] {
-            if !size.is_multiple_of(ALIGN) || size > 1 << 50 {
+            if !size.is_multiple_of(ALIGN) || size > LARGEST {
                 refuse!("lay out disk: {size} is not a multiple of {ALIGN} bytes ({option})");
             }
         }

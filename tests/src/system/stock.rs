@@ -13,8 +13,7 @@ const V1: Recipe = Recipe {
     name: "v1",
     version: "1.0.0",
     rollback_index: 1,
-    // Scenarios that need more raise it in /etc.
-    tries: 1,
+    tries: 3,
     health_timeout: Duration::from_secs(60),
     deadline: Duration::from_secs(300),
     fault: Fault::None,
@@ -38,6 +37,7 @@ const V3: Recipe = Recipe {
 #[derive(Debug)]
 pub struct Stock {
     workshop: Workshop,
+    tries: u8,
     pub v1: Release,
     /// Boots `v1`; copy it, never use it.
     pub disk: PathBuf,
@@ -45,17 +45,19 @@ pub struct Stock {
 }
 
 impl Stock {
-    /// Builds `v1` and its disk in the folder `dir`, which is emptied.
+    /// Builds `v1` and its disk in the folder `dir`, which is emptied. `tries` is how often the loader tries a release
+    /// that any of these installs.
     ///
     /// # Errors
     /// A tool is missing or fails; I/O.
-    pub fn open(dir: &Path) -> Result<Self> {
+    pub fn open(dir: &Path, tries: u8) -> Result<Self> {
         let workshop = Workshop::open(dir)?;
-        let v1 = workshop.release(V1)?;
+        let v1 = workshop.release(Recipe { tries, ..V1 })?;
         let disk = workshop.disk(&v1, "disk.img")?;
         let others = Mutex::default();
         Ok(Self {
             workshop,
+            tries,
             v1,
             disk,
             others,
@@ -109,7 +111,10 @@ impl Stock {
         if let Some(release) = others.get(recipe.name) {
             return Ok(release.clone());
         }
-        let release = self.workshop.release(recipe)?;
+        let release = self.workshop.release(Recipe {
+            tries: self.tries,
+            ..recipe
+        })?;
         others.insert(recipe.name, release.clone());
         Ok(release)
     }

@@ -1,0 +1,195 @@
+//! `images/demo`: the main job in a virtual machine, told as it happens.
+
+use std::fmt::Display;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Parser, ValueEnum};
+use tests::qemu::Firmware;
+use tests::scenario::{Rig, Slot};
+use tests::system::{Fault, Release, Stock, project_dir};
+
+/// Shows an update and a fallback in a virtual machine.
+#[derive(Debug, Parser)]
+#[command(name = "images/demo")]
+struct Arguments {
+    /// What the virtual machine starts with
+    #[arg(long, value_enum, default_value_t = Start::Uefi)]
+    firmware: Start,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Start {
+    Bios,
+    Uefi,
+}
+
+/// How often the loader tries a new release here; three is what a device does by itself.
+const TRIES: u8 = 2;
+
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks")]
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let story = Story {
+        start: Instant::now(),
+    };
+    match tell(&story, arguments.firmware) {
+        Ok(()) => {
+            println!("\nDEMO PASSED in {}", clock(story.start.elapsed()));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!(
+                "\nDEMO FAILED after {}: {error:#}",
+                clock(story.start.elapsed())
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn tell(story: &Story, firmware: Start) -> Result<()> {
+    let firmware = match firmware {
+        Start::Bios => Firmware::Bios,
+        Start::Uefi => Firmware::Uefi,
+    };
+    story.plain(
+        "Tandem in a virtual machine: a PC with two slots for its system, updated over HTTP.",
+    );
+    story.plain("Takes 3 minutes on two cores without hardware virtualisation, and 5 more when it builds everything first.\n");
+
+    story.chapter("build: Debian's kernel, busybox and Tandem's programs as releases 1.0.0, 2.0.0 and a broken 3.0.0");
+    let dir = project_dir().join("target/demo");
+    let stock = Stock::open(&dir.join("stock"), TRIES)?;
+    let (v1, v2) = (stock.v1.clone(), stock.v2()?);
+    let broken = stock.broken(Fault::HealthFails)?;
+    for release in [&v1, &v2, &broken] {
+        story.event(format_args!(
+            "release {}: slot image {} bytes, BLAKE3 {}",
+            release.recipe.version,
+            release.size,
+            short(release)
+        ));
+    }
+    let mut rig = Rig::new(&stock, firmware, &dir.join("machine"))?;
+    story.event(format_args!(
+        "disk image with 1.0.0 in slot a; serial output goes to {}",
+        dir.join("machine/serial.log").display()
+    ));
+
+    story.chapter("power on");
+    rig.power_on()?;
+    choice(story, &mut rig, Slot::A)?;
+    running(story, &mut rig, Slot::A, &v1)?;
+
+    story
+        .chapter("update to 2.0.0, streamed from the host: wget | update_engine apply --payload -");
+    install(story, &mut rig, &v2)?;
+    rig.reboot()?;
+    story.event("reboot");
+    choice(story, &mut rig, Slot::B)?;
+    running(story, &mut rig, Slot::B, &v2)?;
+    story.event("health passed: 2.0.0 is confirmed");
+
+    story.chapter("update to 3.0.0, whose health check fails");
+    install(story, &mut rig, &broken)?;
+    rig.reboot()?;
+    story.event("reboot");
+    for _ in 0..TRIES {
+        choice(story, &mut rig, Slot::A)?;
+        rig.wait_for("tandem-demo: version 3.0.0 is starting")?;
+        story.event("3.0.0 starts, its health check fails, it reboots");
+    }
+    choice(story, &mut rig, Slot::B)?;
+    running(story, &mut rig, Slot::B, &v2)?;
+    let again = rig.apply(&broken)?;
+    story.event(format_args!(
+        "installing 3.0.0 again ends with code {}: {}",
+        again.code,
+        again.text.trim()
+    ));
+    ensure!(
+        again.code == 6,
+        "expect code 6 (refused) for a release that has failed: {}",
+        again.code
+    );
+
+    story.chapter("power off");
+    rig.shut_down(Slot::B, &v2)?;
+    let hash = rig
+        .ran()
+        .context("end the demo: no slot was seen to run")?
+        .hash;
+    story.event(format_args!(
+        "the host finds slot b of the image to be exactly 2.0.0: BLAKE3 {}",
+        &hash.to_hex()[..16]
+    ));
+    Ok(())
+}
+
+fn choice(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
+    let line = rig.loader_line()?;
+    story.event(format_args!(
+        "GRUB boots slot {}, {} tries left",
+        line.slot, line.tries
+    ));
+    ensure!(
+        line.slot == slot,
+        "expect GRUB to boot slot {slot}: it chose {}",
+        line.slot
+    );
+    Ok(())
+}
+
+fn running(story: &Story, rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<()> {
+    rig.expect_confirmed(slot, release)?;
+    story.event(format_args!(
+        "slot {slot} runs {}; tandem-bootctl status says:",
+        release.recipe.version
+    ));
+    let status = rig.check("tandem-bootctl status")?;
+    for line in status.lines() {
+        story.plain(format_args!("           | {}", line.trim_end()));
+    }
+    Ok(())
+}
+
+fn install(story: &Story, rig: &mut Rig<'_>, release: &Release) -> Result<()> {
+    let start = Instant::now();
+    rig.install(release)?;
+    story.event(format_args!(
+        "{} is written, read back and staged in {} s",
+        release.recipe.version,
+        start.elapsed().as_secs()
+    ));
+    Ok(())
+}
+
+fn short(release: &Release) -> String {
+    release.hash.to_hex()[..16].to_owned()
+}
+
+struct Story {
+    start: Instant,
+}
+
+#[expect(clippy::print_stdout, reason = "a program talks")]
+impl Story {
+    fn chapter(&self, text: impl Display) {
+        println!("\n[{}] ==> {text}", clock(self.start.elapsed()));
+    }
+
+    fn event(&self, text: impl Display) {
+        println!("[{}] {text}", clock(self.start.elapsed()));
+    }
+
+    fn plain(&self, text: impl Display) {
+        println!("{text}");
+    }
+}
+
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    format!("{:>2}:{:02}", seconds / 60, seconds % 60)
+}

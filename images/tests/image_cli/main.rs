@@ -1,5 +1,11 @@
 //! `tandem-image` as its user runs it, and what the tools that people trust say about its files.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test ends where something is missing"
+)]
+
 mod agreement;
 mod bench;
 mod refusals;

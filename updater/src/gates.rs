@@ -285,3 +285,6 @@ fn is_newer(
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

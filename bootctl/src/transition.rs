@@ -63,6 +63,15 @@ pub enum Refusal {
     PriorityZero { slot: Slot, attributes: Attributes },
 }
 
+/// Whether a transition that leaves only the active slot wants that slot confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fallback {
+    /// The active slot must be confirmed, so that the disk never loses its last confirmed slot.
+    Required,
+    /// It may be on trial: the user forced that by name.
+    Waived,
+}
+
 /// One durable write of a transition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -94,8 +103,13 @@ impl Plan {
 ///
 /// # Errors
 /// `target` is the active slot, or the active slot is not confirmed.
-pub fn mark_unbootable(state: BootState, active: Slot, target: Slot) -> Result<Plan, Refusal> {
-    passive_and_confirmed(state, active, target)?;
+pub fn mark_unbootable(
+    state: BootState,
+    active: Slot,
+    target: Slot,
+    fallback: Fallback,
+) -> Result<Plan, Refusal> {
+    passive_and_confirmed(state, active, target, fallback)?;
     let next = state.with(target, Attributes::UNBOOTABLE);
     Ok(Plan::new(
         next,
@@ -118,8 +132,9 @@ pub fn activate(
     target: Slot,
     tries: TryCount,
     proven: bool,
+    fallback: Fallback,
 ) -> Result<Plan, Refusal> {
-    passive_and_confirmed(state, active, target)?;
+    passive_and_confirmed(state, active, target, fallback)?;
     if !proven {
         return Err(Refusal::NoSlotRecord { slot: target });
     }
@@ -244,12 +259,17 @@ fn on_trial(tries: TryCount) -> Attributes {
     }
 }
 
-fn passive_and_confirmed(state: BootState, active: Slot, target: Slot) -> Result<(), Refusal> {
+fn passive_and_confirmed(
+    state: BootState,
+    active: Slot,
+    target: Slot,
+    fallback: Fallback,
+) -> Result<(), Refusal> {
     if target == active {
         return Err(Refusal::TargetIsActive { slot: target });
     }
     let attributes = state.get(active);
-    if !attributes.is_confirmed() {
+    if !attributes.is_confirmed() && fallback == Fallback::Required {
         return Err(Refusal::ActiveNotConfirmed {
             slot: active,
             attributes,

@@ -21,6 +21,7 @@ use crate::descriptor::{DESCRIPTOR_BYTES, Descriptor};
 use crate::gpt::{Copies, Gpt, LbaRange};
 use crate::slot_record::{self, RecordError, SlotRecordHeader};
 use crate::store::{self, GptStore, Reading, SlotStore};
+use crate::transition::Fallback;
 use crate::vars::LostReason;
 use crate::{BlockIo, BootState, Slot};
 
@@ -61,6 +62,7 @@ pub struct Control<B: BlockIo> {
     oem_config: OemConfig,
     descriptor: Descriptor,
     authority: Authority,
+    fallback: Fallback,
 }
 
 impl<B: BlockIo> Control<B> {
@@ -84,6 +86,7 @@ impl<B: BlockIo> Control<B> {
             oem_config,
             descriptor,
             authority,
+            fallback: Fallback::Required,
         })
     }
 

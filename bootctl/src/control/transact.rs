@@ -4,7 +4,7 @@ use super::{Authority, Control, ControlError};
 use crate::confirmed::ConfirmedRecord;
 use crate::gpt::{self, EditError};
 use crate::slot_record::{self, RecordError};
-use crate::transition::{self, Plan, Step, TryCount, mirror_follows};
+use crate::transition::{self, Fallback, Plan, Step, TryCount, mirror_follows};
 use crate::{BlockIo, BootState, Slot};
 
 /// What speaks for the content of a slot that is activated.
@@ -17,6 +17,12 @@ pub enum Proof {
 }
 
 impl<B: BlockIo> Control<B> {
+    /// From now on [`invalidate`](Self::invalidate) and [`activate`](Self::activate) take an active slot that is on
+    /// trial. The disk may then hold no confirmed slot at all: only for users who force that by name.
+    pub const fn waive_fallback(&mut self) {
+        self.fallback = Fallback::Waived;
+    }
+
     /// Makes `slot` unbootable in confirmed record, authority and mirror, each flushed before the next. Only when it
     /// has returned without error may a byte of the slot be written.
     ///
@@ -24,7 +30,7 @@ impl<B: BlockIo> Control<B> {
     /// Refused when `slot` is active or the active slot is not confirmed; lost environment; I/O.
     pub fn invalidate(&mut self, active: Slot, slot: Slot) -> Result<(), ControlError<B::Error>> {
         let before = self.reload_state()?;
-        let plan = transition::mark_unbootable(before, active, slot)?;
+        let plan = transition::mark_unbootable(before, active, slot, self.fallback)?;
         self.execute(before, &plan)
     }
 
@@ -44,7 +50,7 @@ impl<B: BlockIo> Control<B> {
             Proof::Unverified => true,
             Proof::Record => self.has_valid_record(slot)?,
         };
-        let plan = transition::activate(before, active, slot, tries, proven)?;
+        let plan = transition::activate(before, active, slot, tries, proven, self.fallback)?;
         self.execute(before, &plan)
     }
 

@@ -29,9 +29,17 @@ const FLASHED: ((u8, u8, u8), (u8, u8, u8)) = ((1, 0, 1), (0, 0, 0));
 #[test]
 fn one_update_step_by_step() {
     let flashed = state(FLASHED.0, FLASHED.1);
-    let invalid = mark_unbootable(flashed, Slot::A, Slot::B).unwrap();
+    let invalid = mark_unbootable(flashed, Slot::A, Slot::B, Fallback::Required).unwrap();
     assert_eq!(invalid.state, flashed);
-    let staged = activate(flashed, Slot::A, Slot::B, TryCount::DEFAULT, true).unwrap();
+    let staged = activate(
+        flashed,
+        Slot::A,
+        Slot::B,
+        TryCount::DEFAULT,
+        true,
+        Fallback::Required,
+    )
+    .unwrap();
     assert_eq!(staged.state, state((1, 0, 1), (2, 3, 0)));
     assert_eq!(
         staged.steps.as_slice(),
@@ -64,7 +72,10 @@ fn refusals_carry_the_numbers() {
         slot: Slot::B,
         attributes: attributes(2, 2, 0),
     };
-    assert_eq!(mark_unbootable(trial, Slot::B, Slot::A), Err(not_confirmed));
+    assert_eq!(
+        mark_unbootable(trial, Slot::B, Slot::A, Fallback::Required),
+        Err(not_confirmed)
+    );
     let text = not_confirmed.to_string();
     assert!(
         text.contains("slot b") && text.contains("P2 T2 S0"),
@@ -72,9 +83,12 @@ fn refusals_carry_the_numbers() {
     );
     let flashed = state(FLASHED.0, FLASHED.1);
     let active = Refusal::TargetIsActive { slot: Slot::A };
-    assert_eq!(mark_unbootable(flashed, Slot::A, Slot::A), Err(active));
+    assert_eq!(
+        mark_unbootable(flashed, Slot::A, Slot::A, Fallback::Required),
+        Err(active)
+    );
     let tries = TryCount::DEFAULT;
-    let unproven = activate(flashed, Slot::A, Slot::B, tries, false);
+    let unproven = activate(flashed, Slot::A, Slot::B, tries, false, Fallback::Required);
     assert_eq!(unproven, Err(Refusal::NoSlotRecord { slot: Slot::B }));
     let candidate = Refusal::NotCandidate {
         slot: Slot::B,
@@ -105,16 +119,16 @@ fn all_states_all_transitions() {
             let passive = active.other();
             let confirmed = before.get(active).is_confirmed();
 
-            let invalid = mark_unbootable(before, active, passive);
+            let invalid = mark_unbootable(before, active, passive, Fallback::Required);
             assert_eq!(invalid.is_ok(), confirmed);
-            let staged = activate(before, active, passive, tries, true);
+            let staged = activate(before, active, passive, tries, true, Fallback::Required);
             assert_eq!(staged.is_ok(), confirmed);
             let good = mark_successful(before, active);
             assert_eq!(good.is_ok(), before.get(active).priority > Priority::NEVER);
             let back = rollback(before, active, tries);
             assert_eq!(back.is_ok(), before.get(passive).is_candidate());
-            assert!(mark_unbootable(before, active, active).is_err());
-            assert!(activate(before, active, active, tries, true).is_err());
+            assert!(mark_unbootable(before, active, active, Fallback::Required).is_err());
+            assert!(activate(before, active, active, tries, true, Fallback::Required).is_err());
 
             if let Ok(plan) = invalid {
                 allowed[0] += 1;
@@ -227,4 +241,24 @@ fn a_mirror_follows_but_for_spent_tries() {
     ] {
         assert!(!mirror_follows(other, authority), "{other:?}");
     }
+}
+
+#[test]
+fn forced_on_trial_installs_beside_an_unconfirmed_slot() {
+    let trial = state((1, 0, 1), (2, 2, 0));
+    let invalid = mark_unbootable(trial, Slot::B, Slot::A, Fallback::Waived).unwrap();
+    assert_eq!(invalid.state, state((0, 0, 0), (2, 2, 0)));
+    let tries = TryCount::DEFAULT;
+    let staged = activate(
+        invalid.state,
+        Slot::B,
+        Slot::A,
+        tries,
+        true,
+        Fallback::Waived,
+    )
+    .unwrap();
+    assert_eq!(staged.state, state((2, 3, 0), (1, 2, 0)));
+    let active = mark_unbootable(trial, Slot::B, Slot::B, Fallback::Waived);
+    assert_eq!(active, Err(Refusal::TargetIsActive { slot: Slot::B }));
 }

@@ -137,7 +137,8 @@ impl Needs {
         let content = self.data_blocks + self.data_blocks / 256 + inode_blocks + 16;
         let groups = content.div_ceil(32_000);
         // Bitmaps, a super block and descriptors in some groups, inode tables rounded up to whole blocks.
-        content + groups * (4 + groups.div_ceil(64))
+        // mke2fs makes nothing smaller than about 200 KiB.
+        (content + groups * (4 + groups.div_ceil(64))).max(64)
     }
 
     const fn inode_count(&self) -> u64 {

@@ -34,6 +34,16 @@ fn the_whole_way_from_a_key_to_a_payload() {
     assert!(bench.leftovers().is_empty(), "{:?}", bench.leftovers());
 }
 
+/// mke2fs refused the size that a tree of a few bytes seemed to need.
+#[test]
+fn a_tree_of_one_small_file_becomes_an_image() {
+    let bench = Bench::new();
+    bench.write("tiny/lib/os-release", b"IMAGE_ID=demo\n");
+    bench.image("usr --root tiny --out tiny.img");
+    bench.write("empty/lib/tandem/keep", b"");
+    bench.image("usr --root empty --out empty.img");
+}
+
 #[test]
 fn the_same_input_gives_the_same_bytes_in_any_folder_umask_and_time_zone() {
     let (one, two) = (

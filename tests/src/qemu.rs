@@ -76,7 +76,9 @@ pub struct Setup {
 
 impl Setup {
     fn command(&self) -> Result<Command> {
-        let mut command = Command::new(QEMU);
+        // A run that is ended leaves no machines behind.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL", "--", QEMU]);
         command.args("-accel tcg -machine pc -m 512 -smp 1 -nodefaults".split(' '));
         command.args("-vga none -display none -monitor none -serial stdio".split(' '));
         command.args(["-netdev", "user,id=net0"]);

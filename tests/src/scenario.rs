@@ -1,12 +1,13 @@
 //! Scenarios: what a device goes through in QEMU, and what must be true of it afterwards.
 
+pub mod damage;
 mod list;
 mod loader;
 mod rig;
 
 pub use list::{Choice, Listed, parse_list};
 pub use loader::LoaderLine;
-pub use rig::{Rig, Slot};
+pub use rig::{Rig, Slot, expect};
 
 use anyhow::Result;
 

@@ -1,6 +1,9 @@
 //! What a device goes through: all scenarios, one file a subject.
 
+mod disk;
+mod environment;
 mod faults;
+mod power;
 mod update;
 
 use crate::scenario::Scenario;
@@ -8,5 +11,12 @@ use crate::scenario::Scenario;
 /// All of them, in the order in which they run.
 #[must_use]
 pub fn all() -> Vec<Scenario> {
-    [update::SCENARIOS, faults::SCENARIOS].concat()
+    [
+        update::SCENARIOS,
+        faults::SCENARIOS,
+        power::SCENARIOS,
+        environment::SCENARIOS,
+        disk::SCENARIOS,
+    ]
+    .concat()
 }

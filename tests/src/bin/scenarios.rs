@@ -154,7 +154,7 @@ fn run_one(job: Job, stock: &Stock, dir: &Path) -> bool {
             .context("end the scenario: no slot was seen to run")?;
         Ok((rig.boots(), ran))
     });
-    let head = format!("{:<28} {}", scenario.name, firmware.name());
+    let head = format!("{:<32} {}", scenario.name, firmware.name());
     let seconds = start.elapsed().as_secs();
     match result {
         Ok((boots, ran)) => {

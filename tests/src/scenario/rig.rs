@@ -240,6 +240,24 @@ impl<'a> Rig<'a> {
         Ok(status)
     }
 
+    /// Waits for the shell and asks for `status --json`.
+    ///
+    /// # Errors
+    /// None comes, or it fails.
+    pub fn status(&mut self) -> Result<Value> {
+        status(&mut self.shell()?)
+    }
+
+    /// Sets how often the loader tries what is installed from now on.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn set_tries(&mut self, tries: u8) -> Result<()> {
+        let command =
+            format!("mkdir -p /etc/tandem && echo TRIES={tries} > /etc/tandem/update.conf");
+        self.check(&command).map(drop)
+    }
+
     /// A shell that has been waited for before.
     ///
     /// # Errors
@@ -377,11 +395,7 @@ fn apply_command(server: &Server) -> String {
     )
 }
 
-/// `tandem-bootctl status --json` in the guest.
-///
-/// # Errors
-/// It fails or prints something else than JSON.
-pub fn status(shell: &mut Shell<'_>) -> Result<Value> {
+fn status(shell: &mut Shell<'_>) -> Result<Value> {
     shell.json("tandem-bootctl status --json", COMMAND)
 }
 

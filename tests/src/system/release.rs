@@ -22,7 +22,10 @@ const SLOT_SIZE: u64 = 64 << 20;
 pub enum Fault {
     None,
     KernelMissing,
+    /// Its kernel ends within the header.
     KernelShort,
+    /// Its kernel ends half-way, which GRUB does not notice.
+    KernelHalf,
     Panic,
     /// Its initramfs has no ext4.
     NoUsr,

@@ -91,6 +91,7 @@ impl Stock {
             Fault::None => broken,
             Fault::KernelMissing => named(broken, "v3-kernel-missing"),
             Fault::KernelShort => named(broken, "v3-kernel-short"),
+            Fault::KernelHalf => named(broken, "v3-kernel-half"),
             Fault::Panic => named(broken, "v3-panic"),
             Fault::NoUsr => named(broken, "v3-no-usr"),
             Fault::HealthFails => named(broken, "v3-health-fails"),

@@ -126,13 +126,18 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
             let kernel = tree.root.join("lib/tandem/boot/vmlinuz");
             fs::remove_file(&kernel).with_context(|| format!("remove {}", kernel.display()))
         }
-        Fault::KernelShort => {
-            let kernel = tree.root.join("lib/tandem/boot/vmlinuz");
-            let bytes = fs::read(&kernel).with_context(|| format!("read {}", kernel.display()))?;
-            let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
-            fs::write(&kernel, half).with_context(|| format!("write {}", kernel.display()))
-        }
+        Fault::KernelShort => cut_kernel(tree, |_| 4096),
+        Fault::KernelHalf => cut_kernel(tree, |length| length / 2),
     }
+}
+
+fn cut_kernel(tree: &Tree<'_>, end: fn(u64) -> u64) -> Result<()> {
+    let kernel = tree.root.join("lib/tandem/boot/vmlinuz");
+    let cut = || {
+        let file = fs::File::options().write(true).open(&kernel)?;
+        file.set_len(end(file.metadata()?.len()))
+    };
+    cut().with_context(|| format!("cut {}", kernel.display()))
 }
 
 struct Tree<'a> {

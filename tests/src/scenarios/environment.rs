@@ -1,0 +1,142 @@
+//! A GRUB environment that is lost or can't be written.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::qemu::Bus;
+use crate::scenario::{Rig, Scenario, Slot, damage, expect};
+use crate::system::Release;
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "environment-zeroed",
+        run: zeroed,
+    },
+    Scenario {
+        name: "environment-torn",
+        run: torn,
+    },
+    Scenario {
+        name: "environment-lost-after-rollback",
+        run: lost_after_rollback,
+    },
+    Scenario {
+        name: "read-only-medium-on-trial",
+        run: read_only_medium,
+    },
+];
+
+/// The loader boots the confirmed record's slot and the system mends the environment.
+fn expect_recovery(rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<()> {
+    rig.power_on()?;
+    rig.expect_loader(slot, 0, "lost")?;
+    let status = rig.expect_confirmed(slot, release)?;
+    expect(&status, "/environment/boot", &Value::from("lost"))
+}
+
+fn zeroed(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    rig.power_on()?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    // With b confirmed, "the first slot" would be the wrong answer.
+    rig.install(&v2)?;
+    rig.reboot()?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)?;
+    let place = damage::environment(&rig.disk)?;
+    damage::write(&rig.disk, place, &[0; damage::SECTOR])?;
+    expect_recovery(rig, Slot::B, &v2)?;
+    rig.reboot()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)
+}
+
+/// A write of the sector that the power cut in two: the new head, and the tail of before, random bytes, 00 or FF.
+fn torn(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    let place = damage::environment(&rig.disk)?;
+    let old = damage::read(&rig.disk, place, damage::SECTOR)?;
+    rig.power_on()?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.install(&v2)?;
+    rig.shut_down(Slot::A, &v1)?;
+    let new = damage::read(&rig.disk, place, damage::SECTOR)?;
+    let differing: Vec<usize> = (0..damage::SECTOR)
+        .filter(|&at| old.get(at) != new.get(at))
+        .collect();
+    let (first, last) = differing
+        .first()
+        .zip(differing.last())
+        .context("find what the installation changed")?;
+    ensure!(
+        first < last,
+        "tear the environment: only byte {first} differs"
+    );
+    // Somewhere between the first and the last change, so that neither state is complete.
+    let cut = damage::random_below(*first as u64 + 1, *last as u64 + 1)?;
+    let cut = usize::try_from(cut).context("tear the environment")?;
+    let length = damage::SECTOR - cut;
+    let old_tail = old.get(cut..).unwrap_or_default().to_vec();
+    let tails = [
+        ("old", old_tail),
+        ("random", damage::random(length)?),
+        ("00", vec![0; length]),
+        ("FF", vec![0xff; length]),
+    ];
+    for (name, tail) in tails {
+        let block = [new.get(..cut).unwrap_or_default(), &tail].concat();
+        damage::write(&rig.disk, place, &block)?;
+        let context = || format!("{name} tail from byte {cut}");
+        expect_recovery(rig, Slot::A, &v1).with_context(context)?;
+        rig.shut_down(Slot::A, &v1).with_context(context)?;
+    }
+    Ok(())
+}
+
+/// The confirmed record has followed the rollback, so that the half-written slot is not what the loader falls back to.
+fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2, v3) = (rig.stock.v1.clone(), rig.stock.v2()?, rig.stock.v3()?);
+    rig.power_on()?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.install(&v2)?;
+    rig.reboot()?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.check("tandem-bootctl rollback")?;
+    rig.reboot()?;
+    rig.wait_for("version 1.0.0 is starting")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.half_install(&v3, 6 << 20)?;
+    rig.cut_power()?;
+    let place = damage::environment(&rig.disk)?;
+    damage::write(&rig.disk, place, &[0; damage::SECTOR])?;
+    expect_recovery(rig, Slot::A, &v1)?;
+    rig.install(&v3)?;
+    rig.reboot()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v3)?;
+    rig.shut_down(Slot::B, &v3)
+}
+
+/// A try that can't be written down is not spent: the confirmed slot boots until the medium can be written again.
+fn read_only_medium(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    rig.power_on()?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.install(&v2)?;
+    rig.shut_down(Slot::A, &v1)?;
+    rig.attach(Bus::Virtio, true);
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "readonly")?;
+    let status = rig.status()?;
+    expect(&status, "/active", &Value::from("a"))?;
+    expect(&status, "/environment/boot", &Value::from("readonly"))?;
+    expect(&status, "/slots/b/attributes/candidate", &Value::from(true))?;
+    expect(&status, "/slots/b/attributes/tries", &Value::from(1))?;
+    rig.shut_down(Slot::A, &v1)?;
+    rig.attach(Bus::Virtio, false);
+    rig.power_on()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)
+}

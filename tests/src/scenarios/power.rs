@@ -1,0 +1,73 @@
+//! Power that fails, during an installation and on trial.
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::scenario::{Rig, Scenario, Slot, damage, expect};
+
+pub(super) const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "reset-during-apply",
+        run: reset_during_apply,
+    },
+    Scenario {
+        name: "power-cycled-on-trial",
+        run: power_cycled_on_trial,
+    },
+];
+
+/// Everything up to here is header, signatures, manifest and tables.
+const BLOCKS_FROM: u64 = 16784;
+
+fn reset_during_apply(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    let length = std::fs::metadata(&v2.payload)
+        .context("find the payload's length")?
+        .len();
+    for attempt in 1..=3 {
+        let place = damage::random_below(BLOCKS_FROM, length)?;
+        let context = || format!("attempt {attempt}, cut after {place} of {length} bytes");
+        rig.power_on()?;
+        rig.expect_loader(Slot::A, 0, "ok").with_context(context)?;
+        rig.expect_confirmed(Slot::A, &v1).with_context(context)?;
+        rig.half_install(&v2, place).with_context(context)?;
+        rig.cut_power()?;
+        rig.expect_content(Slot::A, &v1).with_context(context)?;
+    }
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    let status = rig.expect_confirmed(Slot::A, &v1)?;
+    expect(
+        &status,
+        "/slots/b/attributes/candidate",
+        &Value::from(false),
+    )?;
+    expect(&status, "/slots/b/record", &Value::Null)?;
+    rig.install(&v2)?;
+    rig.reboot()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)
+}
+
+fn power_cycled_on_trial(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.set_tries(3)?;
+    rig.install(&v2)?;
+    rig.reboot()?;
+    rig.expect_loader(Slot::B, 2, "ok")?;
+    rig.cut_power()?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::B, 1, "ok")?;
+    rig.wait_for("version 2.0.0 is starting")?;
+    rig.cut_power()?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)?;
+    rig.expect_content(Slot::A, &v1)?;
+    Ok(())
+}

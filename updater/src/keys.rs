@@ -1,11 +1,13 @@
 //! Folders of public keys: PEM files (SPKI) as `openssl pkey -pubout` makes them, named `*.pub.pem`.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
+use nix::fcntl::OFlag;
 
 use crate::signature::{KeyError, KeySet};
 
@@ -95,7 +97,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, KeysError> {
 
 fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
     let mut text = Vec::new();
-    let read = File::open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
+    let read = open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
     let path = path.to_path_buf();
     match read {
         Err(source) => return Err(KeysError::Read { path, source }),
@@ -106,6 +108,13 @@ fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
         .ok()
         .and_then(|text| VerifyingKey::from_public_key_pem(text).ok());
     key.ok_or(KeysError::NotAKey { path })
+}
+
+/// A pipe that nobody writes to must not hold the device up.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlag::O_NONBLOCK.bits());
+    options.read(true).open(path)
 }
 
 #[cfg(test)]
@@ -148,6 +157,14 @@ mod tests {
             let error = load(&folder).unwrap_err();
             assert!(matches!(error, KeysError::NotAKey { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn a_fifo_named_as_a_key_is_an_error_and_not_waited_for() {
+        let root = TempDir::new().unwrap();
+        let fifo = root.path().join("a.pub.pem");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+        assert!(matches!(load(root.path()), Err(KeysError::NotAKey { .. })));
     }
 
     #[test]

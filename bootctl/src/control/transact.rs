@@ -92,7 +92,7 @@ impl<B: BlockIo> Control<B> {
             Ok(()) => Ok(true),
             Err(RecordError::Io(error)) => Err(ControlError::Io(error)),
             Err(error) => {
-                log::warn!("slot {slot}: {error}");
+                log::info!("slot {slot}: {error}");
                 Ok(false)
             }
         }

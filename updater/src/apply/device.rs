@@ -32,7 +32,8 @@ pub(super) struct OpenDevice {
     state: StateReport,
     product: String,
     board: String,
-    running: Option<SlotRecordHeader>,
+    /// The active slot's record, or why it can't be had.
+    running: Result<SlotRecordHeader, String>,
     staged: Option<Digest>,
     failure: Option<String>,
 }
@@ -74,12 +75,9 @@ impl OpenDevice {
         } else {
             Settings::default()
         };
-        let record = |control: &mut Control<Disk>, slot| match control.read_slot_record(slot) {
-            Ok(header) => Some(header),
-            Err(error) => {
-                log::warn!("read slot record of slot {slot}: {error}");
-                None
-            }
+        let record = |control: &mut Control<Disk>, slot| {
+            let read = control.read_slot_record(slot);
+            read.map_err(|error| format!("{error} in slot {slot}"))
         };
         let running = record(&mut control, active);
         let waits = state.state.is_some_and(|state| {
@@ -87,7 +85,10 @@ impl OpenDevice {
             passive.is_candidate() && !passive.successful
         });
         let staged = match waits {
-            true => record(&mut control, active.other()).map(|header| Digest(header.payload_id)),
+            true => record(&mut control, active.other())
+                .inspect_err(|error| log::info!("read what is staged: {error}"))
+                .map(|header| Digest(header.payload_id))
+                .ok(),
             false => None,
         };
         let descriptor = control.descriptor();
@@ -125,7 +126,7 @@ impl OpenDevice {
             .state
             .is_some_and(|state| state.get(self.active).is_confirmed());
         // Only a confirmed slot raises the floor.
-        let slot_floor = self.running.as_ref().filter(|_| confirmed);
+        let slot_floor = self.running.as_ref().ok().filter(|_| confirmed);
         let slot_floor = slot_floor.map_or(0, |record| record.rollback_index);
         let journal_floor = self.journal.as_ref().map_or(0, Journal::floor);
         Device {
@@ -134,7 +135,7 @@ impl OpenDevice {
             group: &self.settings.group,
             artifacts: boards::find(&self.board).map_or(DEFAULT_ARTIFACTS, |board| board.artifacts),
             features: &[],
-            version: self.running.as_ref().map(|record| record.version.as_str()),
+            version: self.running_version(),
             floor: slot_floor.max(journal_floor),
             capacity: self.control.slot_capacity(self.passive()),
             active_confirmed: confirmed,
@@ -143,16 +144,25 @@ impl OpenDevice {
         }
     }
 
+    fn running_version(&self) -> Option<&str> {
+        let record = self.running.as_ref().ok()?;
+        Some(record.version.as_str())
+    }
+
     /// What this device has in place of what a refusal complains about.
     pub fn explain(&self, refusal: Refusal) -> ApplyError {
-        let version = || self.running.as_ref().map(|record| record.version.as_str());
         let detail = match &refusal {
             Refusal::Product(_) => format!(": this is `{}`", self.product),
             Refusal::Board(_) => format!(": this is `{}`", self.board),
             Refusal::Group(_) if self.settings.group.is_empty() => ": this is in none".into(),
             Refusal::Group(_) => format!(": this is in `{}`", self.settings.group),
             Refusal::Older(_) | Refusal::MinVersion(_) => {
-                version().map_or_else(String::new, |v| format!(": slot {} has {v}", self.active))
+                let found = |version| format!(": slot {} has {version}", self.active);
+                self.running_version().map_or_else(String::new, found)
+            }
+            Refusal::UnknownVersion(_) => {
+                let error = self.running.as_ref().err();
+                error.map_or_else(String::new, |error| format!(": {error}"))
             }
             Refusal::RolledBack => {
                 let cause = self.failure.as_ref();

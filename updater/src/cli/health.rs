@@ -77,12 +77,12 @@ fn report(slot: Slot, verdict: Verdict, may_reboot: bool) -> Result<Exit, Failur
                 return Err(Failure { exit, error });
             }
             // The last words reach the console before the system goes down.
-            eprintln!("update_engine: {error:#}");
+            eprintln!("update_engine: {error}");
             if !has_alternative {
                 let error = anyhow!("reboot: the loader has no other slot to go to");
                 return Err(Failure { exit, error });
             }
-            let error = anyhow!(reboot::reboot()).context("reboot");
+            let error = anyhow!("reboot: {}", reboot::reboot());
             return Err(Failure { exit, error });
         }
     }

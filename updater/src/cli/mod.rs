@@ -34,7 +34,8 @@ impl Arguments {
             Verb::Health(arguments) => arguments.run(),
         };
         result.unwrap_or_else(|failure| {
-            eprintln!("update_engine: {:#}", failure.error);
+            // Every error names its cause itself; the chain would say it twice.
+            eprintln!("update_engine: {}", failure.error);
             failure.exit
         })
     }

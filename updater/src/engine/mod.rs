@@ -377,8 +377,9 @@ impl<D: WholeDisk, P: BlockIo> Target<'_, D, P> {
             log::warn!("{error}");
         }
         let range = self.range();
+        // It was wiped once; a record that was written since is true, and its slot unbootable.
         if let Err(error) = slot_record::wipe(self.slot_io, range) {
-            log::warn!("wipe slot record: {error}");
+            log::info!("wipe slot record: {error}");
         }
     }
 }

@@ -6,7 +6,7 @@ mod loader;
 mod rig;
 
 pub use list::{Choice, Listed, parse_list};
-pub use loader::LoaderLine;
+pub use loader::{LoaderLine, loader_lines};
 pub use rig::{Rig, Slot, expect};
 
 use anyhow::Result;

@@ -1,5 +1,6 @@
 //! What a device goes through: all scenarios, one file a subject.
 
+mod choice;
 mod disk;
 mod environment;
 mod faults;
@@ -17,6 +18,7 @@ pub fn all() -> Vec<Scenario> {
         power::SCENARIOS,
         environment::SCENARIOS,
         disk::SCENARIOS,
+        choice::SCENARIOS,
     ]
     .concat()
 }

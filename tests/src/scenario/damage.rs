@@ -12,6 +12,8 @@ use crate::host_hash;
 const OEM_CONFIG: u32 = 7;
 /// Of the disk descriptor, from the end of OEM-CONFIG.
 const DESCRIPTOR_FROM_END: u64 = 1 << 20;
+/// Of the confirmed record, from the end of OEM-CONFIG.
+const CONFIRMED_FROM_END: u64 = 512 << 10;
 
 pub const SECTOR: usize = 512;
 /// The primary GPT of a disk with 512-byte sectors.
@@ -35,6 +37,15 @@ pub fn environment(image: &Path) -> Result<u64> {
         .with_context(|| format!("read the disk descriptor of {}", image.display()))?;
     let offset = descriptor.pointer("/store/offset").and_then(Value::as_u64);
     Ok(start + offset.context("find the environment's offset in the disk descriptor")?)
+}
+
+/// Where the sector of the confirmed record lies on the disk, in bytes.
+///
+/// # Errors
+/// The partition is not found.
+pub fn confirmed_record(image: &Path) -> Result<u64> {
+    let (start, length) = host_hash::partition(image, OEM_CONFIG)?;
+    Ok(start + length - CONFIRMED_FROM_END)
 }
 
 /// Reads `length` bytes at byte `offset`.

@@ -42,6 +42,17 @@ impl LoaderLine {
     }
 }
 
+/// All choices that `text` tells of.
+///
+/// # Errors
+/// One of them is not of the loader's form.
+pub fn loader_lines(text: &str) -> Result<Vec<LoaderLine>> {
+    text.split(START)
+        .skip(1)
+        .map(|rest| LoaderLine::parse(rest.lines().next().unwrap_or_default()))
+        .collect()
+}
+
 /// How many times the machine has booted according to its serial output.
 pub fn boots(transcript: &str) -> usize {
     let tried = transcript.matches(START).count();
@@ -68,5 +79,7 @@ mod tests {
         let text = "tandem: slot=b tries=0 env=ok gpt=ok\ntandem: slot b does not load\n\
                     tandem: slot=a tries=0 env=ok gpt=ok\n";
         assert_eq!(boots(text), 1);
+        let slots: Vec<_> = loader_lines(text).unwrap().iter().map(|l| l.slot).collect();
+        assert_eq!(slots, [Slot::B, Slot::A]);
     }
 }

@@ -9,6 +9,7 @@ use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use nix::fcntl::OFlag;
 
+use crate::offline::{OfflineError, OfflineFiles};
 use crate::signature::{KeyError, KeySet};
 
 /// How the name of a key file ends; everything else in a folder of keys is left alone.
@@ -32,6 +33,8 @@ pub enum KeysError {
     TooManyEntries { path: PathBuf },
     #[error("read key {path}: it is not an Ed25519 public key in PEM")]
     NotAKey { path: PathBuf },
+    #[error(transparent)]
+    Offline(#[from] OfflineError),
     #[error("trust key {path}: {cause}")]
     Key { path: PathBuf, cause: KeyError },
 }
@@ -61,6 +64,21 @@ pub fn load_system(root: &Path) -> Result<KeySet, KeysError> {
         return Ok(release);
     }
     load_if_there(&root.join(OEM_KEYS))
+}
+
+/// The keys in a folder of a partition that is not mounted; none when there is no such folder. Touches the disk.
+///
+/// # Errors
+/// The filesystem can't be read, or a file named as a key is none.
+pub fn load_offline(files: &OfflineFiles, folder: &str) -> Result<KeySet, KeysError> {
+    let mut keys = KeySet::new();
+    for (name, text) in files.folder(folder, SUFFIX, ENTRIES_MAX, FILE_MAX)? {
+        let path = Path::new(folder).join(name);
+        let key = decode(&path, &text)?;
+        keys.insert(key.as_bytes())
+            .map_err(|cause| KeysError::Key { path, cause })?;
+    }
+    Ok(keys)
 }
 
 fn load_if_there(folder: &Path) -> Result<KeySet, KeysError> {
@@ -98,15 +116,21 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, KeysError> {
 fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
     let mut text = Vec::new();
     let read = open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
-    let path = path.to_path_buf();
     match read {
-        Err(source) => return Err(KeysError::Read { path, source }),
-        Ok(length) if length as u64 > FILE_MAX => return Err(KeysError::NotAKey { path }),
-        Ok(_) => {}
+        Err(source) => {
+            let path = path.to_path_buf();
+            Err(KeysError::Read { path, source })
+        }
+        Ok(_) => decode(path, &text),
     }
-    let key = std::str::from_utf8(&text)
-        .ok()
+}
+
+fn decode(path: &Path, text: &[u8]) -> Result<VerifyingKey, KeysError> {
+    let key = (text.len() as u64 <= FILE_MAX)
+        .then(|| std::str::from_utf8(text).ok())
+        .flatten()
         .and_then(|text| VerifyingKey::from_public_key_pem(text).ok());
+    let path = path.to_path_buf();
     key.ok_or(KeysError::NotAKey { path })
 }
 

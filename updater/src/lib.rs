@@ -26,6 +26,8 @@ pub mod json;
 pub mod keys;
 pub mod manifest;
 pub mod name;
+#[cfg(feature = "std")]
+pub mod offline;
 pub mod payload;
 pub mod settings;
 pub mod signature;

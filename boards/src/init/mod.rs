@@ -72,6 +72,10 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
         skeleton::create(sysroot)?;
     }
     mounts::usr(&usr, &sysroot.join("usr"))?;
+    match partitions::node(&chosen, bootctl::gpt::OEM) {
+        Ok(oem) => mounts::oem(&oem, &sysroot.join("oem")),
+        Err(error) => say(&format!("find OEM: {error:#}")),
+    }
     handover::switch_root(sysroot, parameters.init.as_deref(), progress)
 }
 

@@ -98,6 +98,20 @@ pub fn usr(node: &Path, target: &Path) -> Result<()> {
     Err(reason).with_context(|| format!("mount /usr from {}", node.display()))
 }
 
+/// Mounts OEM, read-only and without recovering a journal. Without it a system runs, but misses the maker's keys.
+pub fn oem(node: &Path, target: &Path) {
+    let mounted = mount(
+        Some(node),
+        target,
+        Some("ext4"),
+        MsFlags::MS_RDONLY | MsFlags::MS_NODEV | MsFlags::MS_NOSUID,
+        Some("noload"),
+    );
+    if let Err(error) = mounted {
+        say(&format!("mount OEM from {}: {error}", node.display()));
+    }
+}
+
 /// Lets the filesystem of a mounted ROOT fill its partition. A failure is reported: the system runs in less space.
 pub fn grow(node: &Path, mounted: &Path) {
     if let Err(error) = try_grow(node, mounted) {

@@ -12,6 +12,7 @@ const FOLDERS: &[(&str, u32)] = &[
     ("etc", 0o755),
     ("home", 0o755),
     ("mnt", 0o755),
+    ("oem", 0o755),
     ("opt", 0o755),
     ("proc", 0o555),
     ("root", 0o700),

@@ -70,11 +70,17 @@ impl OpenDevice {
             )));
         }
         let runs = running_slot.is_some();
-        let settings = if runs {
-            settings::load(Path::new("/"))
+        let (settings, keys) = if runs {
+            (settings::load(Path::new("/")), running_keys(options)?)
         } else {
-            Settings::default()
+            offline::read(&mut control, active, options)?
         };
+        if keys.is_empty() {
+            let suffix = keys::SUFFIX;
+            return Err(ApplyError::NoKeys(format!(
+                "find keys: slot {active} and OEM of {path} hold no *{suffix} (--keys)"
+            )));
+        }
         let record = |control: &mut Control<Disk>, slot| {
             let read = control.read_slot_record(slot);
             read.map_err(|error| format!("{error} in slot {slot}"))
@@ -96,7 +102,7 @@ impl OpenDevice {
         Ok(Self {
             product: given(&options.product, descriptor.product.as_str()),
             board: given(&options.board, descriptor.board.as_str()),
-            keys: trusted_keys(options, runs)?,
+            keys,
             signatures: signatures(settings.signatures),
             tries: TryCount::new(settings.tries).unwrap_or_default(),
             journal: runs.then(|| Journal::load(Path::new(JOURNAL_DIR))),
@@ -186,25 +192,94 @@ impl OpenDevice {
     }
 }
 
-fn trusted_keys(options: &Options, runs: bool) -> Result<KeySet, ApplyError> {
-    let (keys, place) = match (&options.keys, runs) {
-        (Some(folder), _) => (keys::load(folder)?, folder.display().to_string()),
-        (None, true) => {
-            let root = Path::new("/");
-            (keys::load_system(root)?, format!("/{}", keys::RELEASE_KEYS))
-        }
-        // Never the host's.
-        (None, false) => {
-            return Err(ApplyError::NoKeys(
-                "read keys: a disk that is not running needs --keys DIR".into(),
-            ));
-        }
-    };
+fn running_keys(options: &Options) -> Result<KeySet, ApplyError> {
+    Ok(match &options.keys {
+        Some(folder) => named_keys(folder)?,
+        None => keys::load_system(Path::new("/"))?,
+    })
+}
+
+/// The folder of `--keys` must hold one.
+fn named_keys(folder: &Path) -> Result<KeySet, ApplyError> {
+    let keys = keys::load(folder)?;
     if keys.is_empty() {
-        let suffix = keys::SUFFIX;
+        let (folder, suffix) = (folder.display(), keys::SUFFIX);
         return Err(ApplyError::NoKeys(format!(
-            "read keys in {place}: there is no *{suffix} (--keys)"
+            "read keys in {folder}: there is no *{suffix} (--keys)"
         )));
     }
     Ok(keys)
+}
+
+/// What a disk that is not running has in its own slot and OEM partitions, never what the host has.
+mod offline {
+    use bootctl::gpt;
+
+    use super::*;
+    use crate::offline::OfflineFiles;
+
+    const SLOT_KEYS: &str = "/lib/tandem/keys.d";
+    const OEM_KEYS: &str = "/tandem/keys.d";
+    const SLOT_SETTINGS: &str = "/lib/tandem/update.conf";
+
+    pub(super) fn read(
+        control: &mut Control<Disk>,
+        active: Slot,
+        options: &Options,
+    ) -> Result<(Settings, KeySet), ApplyError> {
+        let name = format!("slot {active} of {}", control.io().path().display());
+        let slot = open(control, active.partition_number(), &name);
+        // With --keys nothing else is needed from a slot, which then need not be one that this program can read.
+        let slot = match (&options.keys, slot) {
+            (Some(_), Err(error)) => {
+                log::debug!("{error}");
+                None
+            }
+            (_, slot) => Some(slot?),
+        };
+        let settings = slot
+            .as_ref()
+            .map_or_else(|| Ok(Vec::new()), settings_text)?;
+        let settings = Settings::parse(&settings, &[], &mut |problem| log::warn!("{problem}"));
+        let keys = match (&options.keys, &slot) {
+            (Some(folder), _) => named_keys(folder)?,
+            (None, Some(slot)) => {
+                let keys = keys::load_offline(slot, SLOT_KEYS)?;
+                if keys.is_empty() {
+                    oem_keys(control)?
+                } else {
+                    keys
+                }
+            }
+            (None, None) => KeySet::new(),
+        };
+        Ok((settings, keys))
+    }
+
+    fn settings_text(slot: &OfflineFiles) -> Result<Vec<u8>, ApplyError> {
+        let limit = settings::FILE_MAX as u64;
+        let text = slot
+            .file(SLOT_SETTINGS, limit)
+            .map_err(keys::KeysError::from)?;
+        Ok(text.unwrap_or_default())
+    }
+
+    fn oem_keys(control: &mut Control<Disk>) -> Result<KeySet, ApplyError> {
+        let name = format!("OEM of {}", control.io().path().display());
+        let oem = open(control, gpt::OEM, &name)?;
+        Ok(keys::load_offline(&oem, OEM_KEYS)?)
+    }
+
+    fn open(control: &Control<Disk>, number: u32, name: &str) -> Result<OfflineFiles, ApplyError> {
+        let range = control
+            .gpt()
+            .partition(number)
+            .ok_or_else(|| ApplyError::NoKeys(format!("read keys: {name} is missing (--keys)")))?
+            .range();
+        let io = control
+            .io()
+            .partition(number, range, Access::Read)
+            .map_err(ApplyError::failed)?;
+        Ok(OfflineFiles::open(io, name).map_err(keys::KeysError::from)?)
+    }
 }

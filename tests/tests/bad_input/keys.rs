@@ -63,12 +63,6 @@ fn no_keys() {
         GOOD,
         "a file in place of the folder",
     );
-    let disk = Disk::both();
-    let arguments = ["apply", "--disk", disk.path(), "--payload", "-"];
-    let mut command = Program::UpdateEngine.command();
-    let outcome = Program::UpdateEngine.finish(command.args(arguments), &lab().good);
-    outcome.fails(7, "--keys", &"the host's keys are not asked");
-    disk.is_unchanged(&"the host's keys are not asked");
 }
 
 #[test]

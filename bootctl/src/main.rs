@@ -3,6 +3,7 @@
 
 mod cli;
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     match cli::run(&arguments) {
         Ok(exit) => exit.into(),
         Err(error) => {
-            eprintln!("{}: {error}", arguments.object());
+            // Without standard error the exit code still tells.
+            let _ = writeln!(stderr().lock(), "{}: {error}", arguments.object());
             error.exit().into()
         }
     }

@@ -3,6 +3,7 @@
 
 mod cli;
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -16,7 +17,8 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("tandem-image: {error:#}");
+            // Without standard error the exit code still tells.
+            let _ = writeln!(stderr().lock(), "tandem-image: {error:#}");
             ExitCode::from(cli::exit_code(&error))
         }
     }

@@ -1,6 +1,6 @@
 //! `build` and `write`.
 
-use std::io::{IsTerminal, Write as _};
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -90,11 +90,12 @@ impl Build {
         };
         let built = images::disk::build(&options, &self.out)?;
         warn_all(&built.warnings);
-        println!("{}: {} bytes", self.out.display(), built.layout.total);
+        say!("{}: {} bytes\n", self.out.display(), built.layout.total);
         for (number, name, _, span) in built.layout.partitions() {
-            println!(
-                "  {number} {name:<10} at {:>11}  {:>11} bytes",
-                span.start, span.len
+            say!(
+                "  {number} {name:<10} at {:>11}  {:>11} bytes\n",
+                span.start,
+                span.len
             );
         }
         Ok(())
@@ -120,8 +121,8 @@ impl Write {
         let source = images::write::Source::open(&self.disk)?;
         let target = images::write::Target::open(&self.device, source.size)?;
         let model = target.model.as_deref().unwrap_or("no model name");
-        println!(
-            "{} ({} bytes) goes to {} ({model}, {} bytes); everything there is lost",
+        say!(
+            "{} ({} bytes) goes to {} ({model}, {} bytes); everything there is lost\n",
             self.disk.display(),
             source.size,
             target.name,
@@ -131,7 +132,7 @@ impl Write {
             return Err(Failure::Usage("write disk: not confirmed (--yes)".to_owned()).into());
         }
         images::write::write(&source, &target)?;
-        println!("{}: written and compared", target.name);
+        say!("{}: written and compared\n", target.name);
         Ok(())
     }
 }
@@ -141,8 +142,7 @@ fn confirmed() -> Result<bool> {
     if !std::io::stdin().is_terminal() {
         return Ok(false);
     }
-    print!("type yes to go on: ");
-    std::io::stdout().flush().context("ask")?;
+    say!("type yes to go on: ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("ask")?;
     Ok(answer.trim() == "yes")

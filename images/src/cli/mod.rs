@@ -1,9 +1,16 @@
 //! Command lines of `tandem-image`: one file for each group of commands.
 
+/// Prints like `format!` to standard output; a closed pipe is an error, not a panic.
+macro_rules! say {
+    ($($arg:tt)*) => { $crate::cli::print(&format!($($arg)*))? };
+}
+
 mod build;
 mod payload;
 mod size;
 mod usr;
+
+use std::io::Write;
 
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
@@ -72,6 +79,13 @@ fn image_time() -> Result<u32> {
             _ => bail!("use SOURCE_DATE_EPOCH: {seconds} is not from 1 to 2147483647"),
         },
     }
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .context("write to standard output")
 }
 
 fn warn_all(warnings: &[String]) {

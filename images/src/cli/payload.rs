@@ -75,8 +75,8 @@ impl Payload {
         };
         let packed = payload::pack(&spec, &self.key, &self.out)?;
         warn_all(&packed.warnings);
-        println!(
-            "{}: {} bytes for an image of {}, id {}",
+        say!(
+            "{}: {} bytes for an image of {}, id {}\n",
             self.out.display(),
             packed.payload,
             packed.image,
@@ -108,7 +108,7 @@ impl Attach {
     pub fn run(self) -> Result<()> {
         let out = self.out.as_deref().unwrap_or(&self.file);
         payload::attach(&self.file, &self.signature, &self.key, out)?;
-        println!("{}: signature added", out.display());
+        say!("{}: signature added\n", out.display());
         Ok(())
     }
 }
@@ -146,9 +146,9 @@ impl Inspect {
             .collect::<Result<Vec<_>>>()?;
         let facts = inspect::inspect(&self.file, &keys)?;
         if self.json {
-            println!("{}", json(&facts)?);
+            say!("{}\n", json(&facts)?);
         } else {
-            print!("{}", text(&self.file, &facts));
+            say!("{}", text(&self.file, &facts));
         }
         Ok(())
     }

@@ -21,8 +21,8 @@ pub struct Keygen {
 impl Keygen {
     pub fn run(self) -> Result<()> {
         let files = images::keygen::keygen(&self.out_dir, &self.name)?;
-        println!("private key  {}", files.private.display());
-        println!("public key   {}", files.public.display());
+        say!("private key  {}\n", files.private.display());
+        say!("public key   {}\n", files.public.display());
         Ok(())
     }
 }
@@ -52,7 +52,7 @@ impl Usr {
         let size = self.size.map(|size| size.0);
         let made = images::usr::make(&self.root, &keys, size, image_time()?, &self.out)?;
         warn_all(&made.warnings);
-        println!("{}: {} bytes", self.out.display(), made.size);
+        say!("{}: {} bytes\n", self.out.display(), made.size);
         Ok(())
     }
 }

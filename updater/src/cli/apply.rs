@@ -11,6 +11,7 @@ use updater::gates::Reason;
 use updater::source::Source;
 
 use super::Failure;
+use super::print::say;
 use super::progress::Progress;
 
 /// Applies one payload to one disk: what is not given comes from the disk's descriptor and its active slot.
@@ -70,8 +71,8 @@ impl Arguments {
                 error: error.into(),
             })?;
         match self.json {
-            true => println!("{}", outcome.to_json()),
-            false => println!("{}", summary(&outcome)),
+            true => say(outcome.to_json()),
+            false => say(summary(&outcome)),
         }
         Ok(Exit::Done)
     }

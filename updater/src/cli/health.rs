@@ -9,6 +9,7 @@ use clap::Args;
 use updater::health::{HealthError, System, Verdict, reboot};
 
 use super::Failure;
+use super::print::{complain, say};
 
 /// Confirm the running slot if it is on trial and passes its checks; for every boot.
 ///
@@ -62,11 +63,13 @@ impl Arguments {
 
 fn report(slot: Slot, verdict: Verdict, may_reboot: bool) -> Result<Exit, Failure> {
     match verdict {
-        Verdict::Confirmed => println!("slot {slot} is confirmed"),
-        Verdict::Proven => println!("slot {slot} passed its checks and is confirmed now"),
-        Verdict::FellBack { version, reason } => {
-            println!("slot {slot} is confirmed; the loader came back from {version}: {reason}");
-        }
+        Verdict::Confirmed => say(format_args!("slot {slot} is confirmed")),
+        Verdict::Proven => say(format_args!(
+            "slot {slot} passed its checks and is confirmed now"
+        )),
+        Verdict::FellBack { version, reason } => say(format_args!(
+            "slot {slot} is confirmed; the loader came back from {version}: {reason}"
+        )),
         Verdict::Failed {
             failure,
             has_alternative,
@@ -77,7 +80,7 @@ fn report(slot: Slot, verdict: Verdict, may_reboot: bool) -> Result<Exit, Failur
                 return Err(Failure { exit, error });
             }
             // The last words reach the console before the system goes down.
-            eprintln!("update_engine: {error}");
+            complain(format_args!("update_engine: {error}"));
             if !has_alternative {
                 let error = anyhow!("reboot: the loader has no other slot to go to");
                 return Err(Failure { exit, error });

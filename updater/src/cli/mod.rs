@@ -2,6 +2,7 @@
 
 mod apply;
 mod health;
+mod print;
 mod progress;
 
 use bootctl::exit::Exit;
@@ -35,7 +36,7 @@ impl Arguments {
         };
         result.unwrap_or_else(|failure| {
             // Every error names its cause itself; the chain would say it twice.
-            eprintln!("update_engine: {}", failure.error);
+            print::complain(format_args!("update_engine: {}", failure.error));
             failure.exit
         })
     }

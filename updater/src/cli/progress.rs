@@ -4,6 +4,8 @@ use std::io::{IsTerminal, stderr};
 
 use updater::engine::{Observer, Phase};
 
+use super::print::complain;
+
 /// Prints to standard error where a person is likely to read it.
 pub struct Progress {
     shown: bool,
@@ -31,6 +33,6 @@ impl Observer for Progress {
             Phase::Writing => "writing",
             Phase::Comparing => "comparing",
         };
-        eprintln!("{what}: {} %", tenths * 10);
+        complain(format_args!("{what}: {} %", tenths * 10));
     }
 }

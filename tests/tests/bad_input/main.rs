@@ -23,4 +23,5 @@ mod json;
 mod keys;
 mod lengths;
 mod media;
+mod outputs;
 mod partition_tables;

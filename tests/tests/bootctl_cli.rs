@@ -267,7 +267,7 @@ fn status_json_has_its_documented_shape() {
         let text = image.run(&["status"]).out;
         for part in [
             "slot a  P1 T0 S1  confirmed",
-            "slot b  P2 T3 S0  on trial",
+            "slot b  P2 T3 S0  staged",
             "demo 2.0.0  next",
         ] {
             assert!(text.contains(part), "{part}: {text}");

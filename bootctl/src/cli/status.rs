@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use bootctl::Slot;
 use bootctl::control::{Control, StateReport};
 use bootctl::disk::{Access, Disk};
 use bootctl::exit::Exit;
 use bootctl::slot_record::RecordError;
+use bootctl::{Priority, Slot};
 
 use super::error::CliError;
 use super::json::{self, Confirmed, Environment, Pair, Record, SlotStatus, Status, Table};
@@ -133,9 +133,13 @@ fn as_text(status: &Status, report: &StateReport) -> String {
         };
         let attributes = report.state.map(|state| state.get(slot));
         let shown = attributes.map_or("P? T? S?".to_owned(), |a| a.to_string());
+        let runs = status.running && status.active == Some(name);
         let kind = match attributes {
             Some(a) if a.is_confirmed() => "confirmed",
-            Some(a) if a.is_candidate() => "on trial",
+            // Its last try may be spent already: that is the one it runs on.
+            Some(_) if runs => "on trial",
+            Some(a) if a.is_candidate() => "staged",
+            Some(a) if a.priority > Priority::NEVER => "tries spent",
             Some(_) => "unbootable",
             None => "unknown",
         };
@@ -151,7 +155,7 @@ fn as_text(status: &Status, report: &StateReport) -> String {
         };
         let _ = writeln!(
             text,
-            "slot {name}  {shown}  {kind:<10}  {version}{active}{next}"
+            "slot {name}  {shown}  {kind:<11}  {version}{active}{next}"
         );
     }
     let at_end = if status.table.backup_at_end {

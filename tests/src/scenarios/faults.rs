@@ -23,7 +23,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "usr-not-mounted",
-        run: |rig| falls_back(rig, Fault::NoUsr, "init"),
+        run: |rig| falls_back(rig, Fault::NoUsr, "init: mount"),
     },
     Scenario {
         name: "health-fails",
@@ -35,7 +35,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "stops-before-health",
-        run: |rig| falls_back(rig, Fault::Stalls, "deadline"),
+        run: |rig| falls_back(rig, Fault::Stalls, "not confirmed within"),
     },
 ];
 

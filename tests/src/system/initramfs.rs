@@ -10,12 +10,16 @@ use super::{Packages, modules};
 
 const LEVEL: i32 = 12;
 
-/// Builds the archive, zstd-compressed, with the given modules and what they depend on.
+/// Builds the archive, zstd-compressed.
 ///
 /// # Errors
-/// A module is unknown; I/O.
-pub(super) fn build(packages: &Packages, init: &Path, wanted: &[&str]) -> Result<Vec<u8>> {
-    let order = modules::load_order(&packages.kernel_root, &packages.kernel_version, wanted)?;
+/// The kernel lacks a module; I/O.
+pub(super) fn build(packages: &Packages, init: &Path) -> Result<Vec<u8>> {
+    let order = modules::load_order(
+        &packages.kernel_root,
+        &packages.kernel_version,
+        modules::WANTED,
+    )?;
     let source = packages
         .kernel_root
         .join("lib/modules")

@@ -27,7 +27,7 @@ pub enum Fault {
     /// Its kernel ends half-way, which GRUB does not notice.
     KernelHalf,
     Panic,
-    /// Its initramfs has no ext4.
+    /// It is a squashfs, which GRUB reads, and its initramfs has no driver for that.
     NoUsr,
     HealthFails,
     HealthHangs,
@@ -108,12 +108,13 @@ impl Workshop {
         let root = tempfile::tempdir_in(&self.dir).with_context(context)?;
         tree::write(root.path(), &recipe, &self.packages, &self.binaries).with_context(context)?;
         let usr = self.dir.join(format!("{name}.img"));
-        run(self
-            .image_tool()
-            .args(["usr", "--key", "keys/release.pub.pem", "--root"])
-            .arg(root.path())
-            .arg("--out")
-            .arg(&usr))?;
+        if recipe.fault == Fault::NoUsr {
+            squashfs(root.path(), &usr)?;
+        } else {
+            let mut command = self.image_tool();
+            command.args(["usr", "--key", "keys/release.pub.pem", "--root"]);
+            run(command.arg(root.path()).arg("--out").arg(&usr))?;
+        }
         let payload = self.dir.join(format!("{name}.payload"));
         run(self
             .image_tool()
@@ -185,4 +186,10 @@ impl Workshop {
         command.current_dir(&self.dir);
         command
     }
+}
+
+fn squashfs(root: &Path, out: &Path) -> Result<()> {
+    let mut command = Command::new("mksquashfs");
+    command.arg(root).arg(out);
+    run(command.args("-comp gzip -all-root -noappend -quiet -no-progress".split(' '))).map(drop)
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::release::{Fault, Recipe};
-use super::{Binaries, Packages, initramfs, modules, run};
+use super::{Binaries, Packages, initramfs, run};
 
 /// Product of the demo system.
 pub const PRODUCT: &str = "demo";
@@ -76,21 +76,8 @@ fn boot_files(
     binaries: &Binaries,
 ) -> Result<()> {
     tree.copy(&packages.vmlinuz, "lib/tandem/boot/vmlinuz")?;
-    let without = if recipe.fault == Fault::NoUsr {
-        "ext4"
-    } else {
-        ""
-    };
-    let wanted: Vec<&str> = modules::WANTED
-        .iter()
-        .copied()
-        .filter(|&module| module != without)
-        .collect();
-    tree.file(
-        "lib/tandem/boot/initrd",
-        TEXT,
-        initramfs::build(packages, &binaries.tandem_init, &wanted)?,
-    )?;
+    let initramfs = initramfs::build(packages, &binaries.tandem_init)?;
+    tree.file("lib/tandem/boot/initrd", TEXT, initramfs)?;
     // A block as GRUB's own tool makes it, not one that our codec would agree with by construction.
     let block = tree.root.join("lib/tandem/boot/cmdline");
     run(Command::new("grub-editenv").arg(&block).arg("create"))?;
@@ -110,7 +97,7 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
     let hook = "lib/demo/fault";
     let script = |line: &str| format!("#!/usr/bin/busybox sh\n{line}\n");
     match fault {
-        // Without ext4 in the initramfs: see boot_files.
+        // A squashfs: see Workshop::release.
         Fault::None | Fault::NoUsr => Ok(()),
         Fault::HealthFails => tree.file(check, PROGRAM, script("echo 'broken on purpose'\nexit 1")),
         Fault::HealthHangs => {

@@ -2,11 +2,20 @@
 //!
 //! Each state names what has to be done next, and only doing it (or saying so) gives the next state:
 //!
-//! precheck → invalidate → wipe the record → write the blocks → flush → read back → write the record → activate
+//! precheck → invalidate → wipe the record → write, flush and read back → write the record → activate
 //!
-//! An [`Install`] starts from an [`Admitted`] release and a [`Verified`] table, so nothing unsigned gets in; a block is
-//! accepted as written only as [`Unpacked`], which exists only for bytes with the right hash; and [`Activate`] can't be
-//! reached without every block having come back from the medium and the whole image having the manifest's hash.
+//! Writing and reading back overlap, so that state comes in two halves that may live on two threads: [`Write`] hands out
+//! [`Flushed`] for what it has written and flushed, and [`ReadBack`] takes no block beyond that. Only both halves,
+//! complete, give the next state.
+//!
+//! An [`Install`] starts from an [`Admitted`] release and a [`Verified`] table, so nothing unsigned gets in; blocks are
+//! accepted as written only as [`Unpacked`], which exists only for bytes with the right hashes; and [`Activate`] can't be
+//! reached without every block having come back from the medium after a flush and the whole image having the manifest's
+//! hash.
+
+mod unpacked;
+
+pub use unpacked::{Run, Unpacked};
 
 use crate::Digest;
 use crate::gates::Admitted;
@@ -21,6 +30,8 @@ pub enum InstallError {
     Block(#[from] BlockMismatch),
     #[error("block {found} came when block {expected} was next")]
     Order { expected: u64, found: u64 },
+    #[error("block {block} was read back before it was flushed")]
+    Unflushed { block: u64 },
     #[error("{left} blocks are still missing")]
     Unfinished { left: u64 },
     #[error("the image's hash is {found}, the manifest says {expected}")]
@@ -40,19 +51,20 @@ pub struct Invalidate(());
 /// The old slot record has to be wiped, durably.
 #[derive(Debug)]
 pub struct WipeRecord(());
-/// The blocks have to be written, in order.
+/// The blocks have to be written, in order, and flushed.
 #[derive(Debug)]
 pub struct Write {
     next: u64,
+    content: blake3::Hasher,
 }
-/// The medium has to hold everything that was written.
+/// Every block is written, and together they are the image that the manifest names.
 #[derive(Debug)]
-pub struct Flush(());
-/// The blocks have to be read from the medium, in order.
+pub struct Written(());
+/// The blocks have to be read from the medium, in order, each after it was flushed.
 #[derive(Debug)]
 pub struct ReadBack {
     next: u64,
-    content: blake3::Hasher,
+    flushed: u64,
 }
 /// The slot record has to be written, durably.
 #[derive(Debug)]
@@ -69,30 +81,11 @@ pub struct Install<'a, State> {
     state: State,
 }
 
-/// A block with bytes that have its hash, ready to be written.
+/// The blocks before this one were written and then flushed.
 #[derive(Debug)]
-pub struct Unpacked<B> {
-    block: Verified<Block>,
-    bytes: B,
-}
-
-impl<B: AsRef<[u8]>> Unpacked<B> {
-    /// # Errors
-    /// The bytes do not have the block's hash.
-    pub fn new(block: Verified<Block>, bytes: B) -> Result<Self, BlockMismatch> {
-        block.check_unpacked(bytes.as_ref())?;
-        Ok(Self { block, bytes })
-    }
-
-    /// The block.
-    pub fn block(&self) -> &Block {
-        &self.block
-    }
-
-    /// Its bytes.
-    pub fn bytes(&self) -> &[u8] {
-        self.bytes.as_ref()
-    }
+pub struct Flushed {
+    id: Digest,
+    before: u64,
 }
 
 impl<'a, State> Install<'a, State> {
@@ -179,79 +172,115 @@ impl<'a> Install<'a, Invalidate> {
 }
 
 impl<'a> Install<'a, WipeRecord> {
-    /// The slot has no record any more.
-    pub fn wiped(self) -> Install<'a, Write> {
-        self.with(Write { next: 0 })
+    /// The slot has no record any more; it can be written, and read back behind that.
+    pub fn wiped(self) -> (Install<'a, Write>, Install<'a, ReadBack>) {
+        let content = blake3::Hasher::new();
+        let write = Write { next: 0, content };
+        let read_back = ReadBack {
+            next: 0,
+            flushed: 0,
+        };
+        let other = Install {
+            release: self.release,
+            table: self.table,
+            state: read_back,
+        };
+        (self.with(write), other)
     }
 }
 
 impl<'a> Install<'a, Write> {
-    /// A block is in the slot, or was there already.
+    /// These blocks are in the slot, or were there already.
     ///
     /// # Errors
-    /// It was not the next one.
-    pub fn written<B: AsRef<[u8]>>(&mut self, block: &Unpacked<B>) -> Result<(), InstallError> {
-        let (expected, found) = (self.state.next, block.block.index);
-        if block.block.id() != self.table.id() {
-            return Err(InstallError::ForeignTable);
+    /// They were not the next ones.
+    pub fn written<R: Run>(&mut self, unpacked: &Unpacked<R>) -> Result<(), InstallError> {
+        let run = unpacked.run();
+        for block in run.blocks() {
+            let (expected, found) = (self.state.next, block.index);
+            if block.id() != self.table.id() {
+                return Err(InstallError::ForeignTable);
+            }
+            if expected != found {
+                return Err(InstallError::Order { expected, found });
+            }
+            self.state.next = expected.saturating_add(1);
         }
-        if expected != found {
-            return Err(InstallError::Order { expected, found });
-        }
-        self.state.next = expected.saturating_add(1);
+        self.state.content.update(run.bytes());
         Ok(())
+    }
+
+    /// The medium has acknowledged everything written so far.
+    pub fn flushed(&self) -> Flushed {
+        Flushed {
+            id: self.table.id(),
+            before: self.state.next,
+        }
     }
 
     /// Every block is written.
     ///
     /// # Errors
-    /// Not yet.
-    pub fn complete(self) -> Result<Install<'a, Flush>, InstallError> {
-        self.all_done(self.state.next)?;
-        Ok(self.with(Flush(())))
-    }
-}
-
-impl<'a> Install<'a, Flush> {
-    /// The medium has acknowledged everything.
-    pub fn flushed(self) -> Install<'a, ReadBack> {
-        self.with(ReadBack {
-            next: 0,
-            content: blake3::Hasher::new(),
-        })
-    }
-}
-
-impl<'a> Install<'a, ReadBack> {
-    /// The block that is to be read next; `None` after the last.
-    pub fn block(&self) -> Option<Verified<Block>> {
-        self.table.verified_block(self.state.next)
-    }
-
-    /// Compares what was read for [`block`](Self::block) and goes on to the next.
-    ///
-    /// # Errors
-    /// It does not have the table's hash.
-    pub fn read(&mut self, bytes: &[u8]) -> Result<(), InstallError> {
-        let block = self.block().ok_or(InstallError::Unfinished { left: 0 })?;
-        block.check_read_back(bytes)?;
-        self.state.content.update(bytes);
-        self.state.next = self.state.next.saturating_add(1);
-        Ok(())
-    }
-
-    /// Every block came back, and together they are the image that the manifest names.
-    ///
-    /// # Errors
-    /// Not yet, or they are not.
-    pub fn compared(self) -> Result<Install<'a, WriteRecord>, InstallError> {
+    /// Not yet, or they are not the manifest's image.
+    pub fn complete(self) -> Result<Install<'a, Written>, InstallError> {
         self.all_done(self.state.next)?;
         let found = Digest::from(self.state.content.finalize());
         let expected = self.release.artifact().content;
         if found != expected {
             return Err(InstallError::Content { found, expected });
         }
-        Ok(self.with(WriteRecord(())))
+        Ok(self.with(Written(())))
+    }
+}
+
+impl<'a> Install<'a, ReadBack> {
+    /// More blocks may be read.
+    ///
+    /// # Errors
+    /// They belong to another payload.
+    pub fn flushed(&mut self, flushed: &Flushed) -> Result<(), InstallError> {
+        if flushed.id != self.table.id() {
+            return Err(InstallError::ForeignTable);
+        }
+        self.state.flushed = self.state.flushed.max(flushed.before);
+        Ok(())
+    }
+
+    /// The blocks that are to be read next: the first of them, and the one after the last.
+    pub fn readable(&self) -> core::ops::Range<u64> {
+        self.state.next..self.state.flushed
+    }
+
+    /// Compares what was read for the next block and goes on to the one after it.
+    ///
+    /// # Errors
+    /// It does not have the table's hash, or was not flushed before.
+    pub fn read(&mut self, bytes: &[u8]) -> Result<(), InstallError> {
+        let next = self.state.next;
+        if next >= self.state.flushed {
+            return Err(InstallError::Unflushed { block: next });
+        }
+        let block = self.table.verified_block(next);
+        block
+            .ok_or(InstallError::Unfinished { left: 0 })?
+            .check_read_back(bytes)?;
+        self.state.next = next.saturating_add(1);
+        Ok(())
+    }
+
+    /// Every block came back as it was written.
+    ///
+    /// # Errors
+    /// Not yet.
+    pub fn compared(
+        self,
+        written: Install<'a, Written>,
+    ) -> Result<Install<'a, WriteRecord>, InstallError> {
+        if written.table.id() != self.table.id() {
+            return Err(InstallError::ForeignTable);
+        }
+        self.all_done(self.state.next)?;
+        Ok(written.with(WriteRecord(())))
     }
 }
 

@@ -112,6 +112,19 @@ impl PartitionIo {
         self.raw.is_direct()
     }
 
+    /// Another view of the same open partition, for reading on another thread. The partition stays held exclusively until
+    /// it is closed too.
+    ///
+    /// # Errors
+    /// The operating system has no more open files.
+    pub fn reader(&self) -> Result<Self, DiskError> {
+        let raw = self.raw.window(0, self.raw.sectors, Access::Read)?;
+        Ok(Self {
+            raw,
+            was_read_only: false,
+        })
+    }
+
     /// Flushes, makes the partition read-only again if it was, and closes it. Only this reports whether everything
     /// arrived; dropping it instead does not.
     ///

@@ -89,6 +89,13 @@ fn a_partition_of_a_file_is_a_window() {
     partition.write_sectors(7, &[1; 512]).unwrap();
     assert!(partition.write_sectors(8, &[1; 512]).is_err());
     assert!(partition.write_sectors(7, &[1; 1024]).is_err());
+    let mut reader = partition.reader().unwrap();
+    partition.flush().unwrap();
+    let mut sector = [0; 512];
+    reader.read_sectors(7, &mut sector).unwrap();
+    assert_eq!(sector, [1; 512]);
+    assert!(reader.read_sectors(8, &mut sector).is_err());
+    assert!(reader.write_sectors(0, &sector).is_err());
     partition.finish().unwrap();
     let mut expected = vec![0; 64 * 512];
     expected[15 * 512..16 * 512].fill(1);

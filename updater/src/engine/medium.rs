@@ -4,89 +4,114 @@ use bootctl::BlockIo;
 use bootctl::disk::AlignedBuf;
 
 use super::EngineError;
-use super::unpack::Chunk;
-use crate::install::Unpacked;
+use super::chunk::Chunk;
+use crate::install::{Run, Unpacked};
 
 /// A block whose first bytes differ from the medium's is not compared further.
 const PROBE: usize = 4096;
 
-pub(super) struct Medium<'a, P> {
-    io: &'a mut P,
-    sector: u64,
-    /// A block as the medium holds it.
-    old: AlignedBuf,
+/// After so many blocks in a row that differ, only the first of each chunk is probed, until one does not differ: a
+/// probe waits for the large transfers before it, and most installations find hardly anything that may stay.
+const PATIENCE: usize = 16;
+
+/// Blocks to be written, and which of them the medium holds already.
+pub(super) struct Probed {
+    pub unpacked: Unpacked<Chunk>,
+    held: Vec<bool>,
 }
 
-impl<'a, P: BlockIo> Medium<'a, P> {
-    pub fn new(io: &'a mut P, block_size: u32) -> Self {
-        Self {
-            sector: io.sector_size().bytes(),
-            io,
-            old: AlignedBuf::new(block_size as usize),
-        }
+impl Probed {
+    /// How many blocks the medium holds already.
+    pub fn unchanged(&self) -> u64 {
+        self.held.iter().filter(|held| **held).count() as u64
     }
 
-    /// Writes consecutive blocks, whose bytes are `bytes`, but for those that the medium holds already; returns how many
-    /// of these there are. Neighbours are written together.
-    pub fn write(&mut self, bytes: &[u8], blocks: &[Unpacked<&[u8]>]) -> Result<u64, EngineError> {
-        let mut unchanged = 0;
+    /// Writes the blocks that the medium does not hold, neighbours together.
+    pub fn write(&self, io: &mut impl BlockIo) -> Result<(), EngineError> {
         // Bytes before `start` are done, those from there to `at` are still to be written.
         let (mut start, mut at) = (0, 0);
-        let offset = blocks.first().map_or(0, |block| block.block().offset);
-        for block in blocks {
-            let end = at + block.bytes().len();
-            if self.holds(block) {
-                self.write_at(offset, bytes, start, at)?;
+        for (block, held) in self.unpacked.run().blocks().iter().zip(&self.held) {
+            let end = at + block.len as usize;
+            if *held {
+                self.write_piece(io, start, at)?;
                 start = end;
-                unchanged += 1;
             }
             at = end;
         }
-        self.write_at(offset, bytes, start, at)?;
-        Ok(unchanged)
+        self.write_piece(io, start, at)
     }
 
-    fn write_at(
-        &mut self,
-        offset: u64,
-        bytes: &[u8],
+    fn write_piece(
+        &self,
+        io: &mut impl BlockIo,
         start: usize,
         end: usize,
     ) -> Result<(), EngineError> {
-        let Some(piece) = bytes.get(start..end).filter(|piece| !piece.is_empty()) else {
+        let chunk = self.unpacked.run();
+        let Some(piece) = chunk
+            .bytes()
+            .get(start..end)
+            .filter(|piece| !piece.is_empty())
+        else {
             return Ok(());
         };
-        let lba = (offset + start as u64) / self.sector;
-        self.io
-            .write_sectors(lba, piece)
+        let lba = (chunk.offset() + start as u64) / io.sector_size().bytes();
+        io.write_sectors(lba, piece)
             .map_err(|cause| EngineError::slot("write slot", &cause))
     }
+}
 
-    /// Whether the medium holds the block already. One that can't be read is written: that may well cure it.
-    fn holds(&mut self, block: &Unpacked<&[u8]>) -> bool {
-        let (offset, new) = (block.block().offset, block.bytes());
+/// Finds out what the medium holds.
+pub(super) struct Prober<R> {
+    io: R,
+    /// A block as the medium holds it.
+    old: AlignedBuf,
+    /// Blocks since the last one that the medium held.
+    misses: usize,
+}
+
+impl<R: BlockIo> Prober<R> {
+    pub fn new(io: R, block_size: u32) -> Self {
+        Self {
+            io,
+            old: AlignedBuf::new(block_size as usize),
+            misses: 0,
+        }
+    }
+
+    pub fn probe(&mut self, unpacked: Unpacked<Chunk>) -> Probed {
+        let mut held = Vec::with_capacity(unpacked.run().blocks().len());
+        for (block, new) in unpacked.run().iter() {
+            let worth_it = held.is_empty() || self.misses < PATIENCE;
+            let holds = worth_it && self.holds(block.offset, new);
+            match holds {
+                true => self.misses = 0,
+                false => self.misses = self.misses.saturating_add(1),
+            }
+            held.push(holds);
+        }
+        Probed { held, unpacked }
+    }
+
+    /// Whether the medium holds a block already. One that can't be read is written: that may well cure it.
+    fn holds(&mut self, offset: u64, new: &[u8]) -> bool {
         let probe = PROBE.min(new.len());
         self.matches(offset, new.get(..probe).unwrap_or_default()) && self.matches(offset, new)
     }
 
     fn matches(&mut self, offset: u64, new: &[u8]) -> bool {
+        let lba = offset / self.io.sector_size().bytes();
         let Some(old) = self.old.get_mut(..new.len()) else {
             return false;
         };
-        self.io.read_sectors(offset / self.sector, old).is_ok() && old == new
+        self.io.read_sectors(lba, old).is_ok() && old == new
     }
+}
 
-    pub fn flush(&mut self) -> Result<(), EngineError> {
-        self.io
-            .flush()
-            .map_err(|cause| EngineError::slot("flush slot", &cause))
-    }
-
-    /// Reads the blocks of a planned chunk.
-    pub fn read(&mut self, chunk: &mut Chunk) -> Result<(), EngineError> {
-        let lba = chunk.offset() / self.sector;
-        self.io
-            .read_sectors(lba, chunk.bytes_mut())
-            .map_err(|cause| EngineError::slot("read slot back", &cause))
-    }
+/// Reads the blocks of a planned chunk.
+pub(super) fn read(io: &mut impl BlockIo, chunk: &mut Chunk) -> Result<(), EngineError> {
+    let lba = chunk.offset() / io.sector_size().bytes();
+    let (_, bytes) = chunk.parts_mut();
+    io.read_sectors(lba, bytes)
+        .map_err(|cause| EngineError::slot("read slot back", &cause))
 }

@@ -1,4 +1,5 @@
 mod disk;
+mod overlap;
 mod payload;
 
 use std::io::Write as _;
@@ -214,12 +215,12 @@ fn every_fault_of_the_medium_leaves_the_slot_unbootable() {
         .collect();
     faults.extend((1..=4).map(Fault::Flush));
     faults.push(Fault::ReadBack);
-    faults.push(Fault::Rot);
+    faults.extend([Fault::Rot, Fault::FirstSectorRot]);
     for fault in faults {
         for seekable in [true, false] {
             let failed = run(&built.bytes, seekable, Some(fault));
             let expected = match fault {
-                Fault::Rot => Exit::Verification,
+                Fault::Rot | Fault::FirstSectorRot => Exit::Verification,
                 _ => Exit::Failed,
             };
             assert_eq!(failed.exit(), expected, "{fault:?}: {:?}", failed.result);

@@ -1,83 +1,11 @@
 //! From stored bytes to chunks of blocks.
 
-use bootctl::disk::AlignedBuf;
-
-use super::{CHUNK, EngineError};
+use super::EngineError;
+use super::chunk::Chunk;
 use crate::decode::Decoder;
 use crate::signature::Verified;
 use crate::source::Source;
-use crate::table::{Block, Table};
-
-/// Some consecutive blocks in one buffer.
-pub(super) struct Chunk {
-    buf: AlignedBuf,
-    blocks: Vec<Verified<Block>>,
-}
-
-impl Chunk {
-    pub fn new(table: &Table<'_>) -> Self {
-        Self {
-            buf: AlignedBuf::new(CHUNK.max(table.block_size() as usize)),
-            blocks: Vec::new(),
-        }
-    }
-
-    pub fn emptied(mut self) -> Self {
-        self.blocks.clear();
-        self
-    }
-
-    /// Number of blocks.
-    pub fn len(&self) -> usize {
-        self.blocks.len()
-    }
-
-    /// Takes as many blocks as fit, from block `next` on, and returns the one after them. Their bytes are not there yet.
-    pub fn plan(&mut self, table: &Verified<Table<'_>>, mut next: u64) -> u64 {
-        self.blocks.clear();
-        let mut room = self.buf.len();
-        while let Some(block) = table.verified_block(next) {
-            let Some(left) = room.checked_sub(block.len as usize) else {
-                break;
-            };
-            room = left;
-            self.blocks.push(block);
-            next += 1;
-        }
-        next
-    }
-
-    /// Where the first block starts in the image, in bytes.
-    pub fn offset(&self) -> u64 {
-        self.blocks.first().map_or(0, |block| block.offset)
-    }
-
-    fn used(&self) -> usize {
-        self.blocks.iter().map(|block| block.len as usize).sum()
-    }
-
-    /// The bytes of all blocks.
-    pub fn bytes(&self) -> &[u8] {
-        self.buf.get(..self.used()).unwrap_or_default()
-    }
-
-    pub fn bytes_mut(&mut self) -> &mut [u8] {
-        let used = self.used();
-        self.buf.get_mut(..used).unwrap_or_default()
-    }
-
-    /// Each block with its bytes.
-    pub fn blocks(&self) -> impl Iterator<Item = (&Verified<Block>, &[u8])> {
-        let mut rest = self.bytes();
-        self.blocks.iter().map(move |block| {
-            let (bytes, later) = rest
-                .split_at_checked(block.len as usize)
-                .unwrap_or_default();
-            rest = later;
-            (block, bytes)
-        })
-    }
-}
+use crate::table::Table;
 
 /// Reads stored blocks, compares them with their hash and unpacks them.
 pub(super) struct Unpacker<'a> {
@@ -105,15 +33,15 @@ impl<'a> Unpacker<'a> {
         Ok(self.source.check_len(end)?)
     }
 
-    /// Fills a chunk with the next blocks; `None` after the last. The bytes are still to be compared with the hashes of
+    /// Fills a chunk with the next blocks; `false` after the last. The bytes are still to be compared with the hashes of
     /// the blocks.
-    pub fn next(&mut self, mut chunk: Chunk) -> Result<Option<Chunk>, EngineError> {
-        self.next = chunk.plan(&self.table, self.next);
-        if chunk.len() == 0 {
-            return Ok(None);
+    pub fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, EngineError> {
+        chunk.plan(&self.table, self.next..self.table.blocks());
+        if chunk.is_empty() {
+            return Ok(false);
         }
-        let Chunk { buf, blocks } = &mut chunk;
-        let mut rest: &mut [u8] = buf;
+        self.next = chunk.end();
+        let (blocks, mut rest) = chunk.parts_mut();
         for block in blocks {
             let Some((out, later)) = rest.split_at_mut_checked(block.len as usize) else {
                 break;
@@ -124,7 +52,7 @@ impl<'a> Unpacker<'a> {
             block.check_stored(&self.stored)?;
             self.decoder.unpack(block, &self.stored, out)?;
         }
-        Ok(Some(chunk))
+        Ok(true)
     }
 
     /// Makes sure that nothing follows the last block.

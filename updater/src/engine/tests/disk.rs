@@ -9,7 +9,7 @@ use bootctl::gpt::{Guid, TYPE_LINUX, TYPE_OEM_CONFIG, TYPE_USR};
 use bootctl::{Attributes, BlockIo, BootState, Priority, SectorSize, Slot, grub_env};
 use gptman::{GPT, GPTPartitionEntry};
 
-use crate::engine::WholeDisk;
+use crate::engine::{SlotIo, WholeDisk};
 
 pub const MIB: u64 = 1024 * 1024;
 /// Size of each USR partition in bytes.
@@ -31,6 +31,8 @@ pub enum Fault {
     ReadBack,
     /// The slot gives back other bytes from the second flush on.
     Rot,
+    /// The same, but only in its first sector.
+    FirstSectorRot,
     /// The whole disk's write of this number, and all later ones.
     Commit(usize),
 }
@@ -42,7 +44,7 @@ pub struct Inner {
     pub slot_writes: usize,
     pub slot_flushes: usize,
     pub commits: usize,
-    /// First sector of every write to the slot, in order, with what the slot's attributes were then.
+    /// Every request to the slot and every write to the whole disk, in order.
     pub events: Vec<Event>,
 }
 
@@ -50,6 +52,7 @@ pub struct Inner {
 pub enum Event {
     SlotWrite { lba: u64, len: usize },
     SlotFlush,
+    SlotRead { lba: u64, len: usize },
     Commit,
 }
 
@@ -177,13 +180,22 @@ impl BlockIo for View {
 
     fn read_sectors(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), Refused> {
         let range = self.range(lba, buf.len())?;
-        let disk = self.disk.lock().unwrap();
+        let mut disk = self.disk.lock().unwrap();
+        if self.slot {
+            let len = buf.len();
+            disk.events.push(Event::SlotRead { lba, len });
+        }
         let late = self.slot && disk.slot_flushes >= 2;
         if late && disk.fault == Some(Fault::ReadBack) {
             return Err(Refused("EIO"));
         }
         buf.copy_from_slice(&disk.bytes[range]);
-        if late && disk.fault == Some(Fault::Rot) {
+        let rotten = match disk.fault {
+            Some(Fault::Rot) => true,
+            Some(Fault::FirstSectorRot) => lba == 0,
+            _ => false,
+        };
+        if late && rotten {
             buf[0] ^= 0x80;
         }
         Ok(())
@@ -238,5 +250,16 @@ impl WholeDisk for View {
 
     fn lock_for_commit(&self) -> Result<(), Refused> {
         Ok(())
+    }
+}
+
+impl SlotIo for View {
+    type Reader = Self;
+
+    /// Each of the image's two chunks.
+    const SEGMENT: u64 = MIB;
+
+    fn reader(&self) -> Result<Self, Refused> {
+        Ok(self.clone())
     }
 }

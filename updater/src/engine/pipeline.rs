@@ -1,0 +1,180 @@
+//! From stored bytes to a slot that has been read back, in stages that run at the same time.
+//!
+//! ```text
+//! unpack ──► compare with hashes, probe ──► write, flush every segment ──► read back, compare
+//!    ▲                                          │
+//!    └──────────────── empty chunks ────────────┘
+//! ```
+//! The calling thread writes. A stage that fails closes its channels, which ends the others; at most [`CHUNKS`] chunks
+//! of about 1 MiB are under way.
+
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread::{self, ScopedJoinHandle};
+
+use bootctl::BlockIo;
+
+use super::chunk::Chunk;
+use super::medium::{self, Probed, Prober};
+use super::unpack::Unpacker;
+use super::{EngineError, Observer, Phase, SlotIo};
+use crate::install::{Flushed, Install, ReadBack, Run, Unpacked, Write, WriteRecord, Written};
+use crate::signature::Verified;
+use crate::source::Source;
+use crate::table::Table;
+
+/// Chunks between unpacking and writing.
+const CHUNKS: usize = 6;
+
+/// Fills the slot; also returns how many blocks it held already.
+pub(super) fn run<'a, S: SlotIo>(
+    source: &mut Source,
+    (write, read_back): (Install<'a, Write>, Install<'a, ReadBack>),
+    slot_io: &mut S,
+    observer: &mut dyn Observer,
+) -> Result<(Install<'a, WriteRecord>, u64), EngineError> {
+    let table = *write.table();
+    let prober = Prober::new(reader(slot_io)?, table.block_size());
+    let comparing_io = reader(slot_io)?;
+    let (empty_tx, empty_rx) = sync_channel(CHUNKS);
+    let (full_tx, full_rx) = sync_channel(CHUNKS);
+    let (probed_tx, probed_rx) = sync_channel(CHUNKS);
+    let (flushed_tx, flushed_rx) = channel();
+    let (compared_tx, compared_rx) = channel();
+    for _ in 0..CHUNKS {
+        // There is room for all of them.
+        let _ = empty_tx.send(Chunk::new(&table));
+    }
+    thread::scope(|scope| {
+        let unpacking = scope.spawn(move || unpack(source, table, &empty_rx, &full_tx));
+        let probing = scope.spawn(move || probe(prober, &full_rx, &probed_tx));
+        let comparing =
+            scope.spawn(move || compare(read_back, comparing_io, &flushed_rx, &compared_tx));
+        let writer = Writer {
+            install: write,
+            slot_io,
+            unchanged: 0,
+            unflushed: 0,
+        };
+        let written = writer.run(probed_rx, empty_tx, flushed_tx, observer);
+        for done in compared_rx {
+            observer.progress(Phase::Comparing, done, table.blocks());
+        }
+        // A writer that was not given everything, or not heard out, only says that blocks are missing.
+        joined(unpacking)?;
+        joined(probing)?;
+        let read_back = joined(comparing)?;
+        let (written, unchanged) = written?;
+        Ok((read_back.compared(written)?, unchanged))
+    })
+}
+
+fn reader<S: SlotIo>(slot_io: &S) -> Result<S::Reader, EngineError> {
+    slot_io
+        .reader()
+        .map_err(|cause| EngineError::slot("open slot for reading", &cause))
+}
+
+fn joined<T>(stage: ScopedJoinHandle<'_, Result<T, EngineError>>) -> Result<T, EngineError> {
+    stage.join().unwrap_or(Err(EngineError::Thread))
+}
+
+fn unpack(
+    source: &mut Source,
+    table: Verified<Table<'_>>,
+    empty: &Receiver<Chunk>,
+    full: &SyncSender<Chunk>,
+) -> Result<(), EngineError> {
+    let mut unpacker = Unpacker::new(source, table)?;
+    while let Ok(mut chunk) = empty.recv() {
+        if !unpacker.fill(&mut chunk)? {
+            return unpacker.finish();
+        }
+        if full.send(chunk).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+fn probe<R: BlockIo>(
+    mut prober: Prober<R>,
+    full: &Receiver<Chunk>,
+    probed: &SyncSender<Probed>,
+) -> Result<(), EngineError> {
+    for chunk in full {
+        let unpacked = Unpacked::new(chunk)?;
+        if probed.send(prober.probe(unpacked)).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+struct Writer<'a, 's, S> {
+    install: Install<'a, Write>,
+    slot_io: &'s mut S,
+    unchanged: u64,
+    /// Bytes since the last flush.
+    unflushed: u64,
+}
+
+impl<'a, S: SlotIo> Writer<'a, '_, S> {
+    /// Takes its ends of the channels, so that they are closed when it is done.
+    fn run(
+        mut self,
+        probed: Receiver<Probed>,
+        empty: SyncSender<Chunk>,
+        flushed: Sender<Flushed>,
+        observer: &mut dyn Observer,
+    ) -> Result<(Install<'a, Written>, u64), EngineError> {
+        let total = self.install.table().blocks();
+        for probed in &probed {
+            probed.write(self.slot_io)?;
+            self.install.written(&probed.unpacked)?;
+            self.unchanged += probed.unchanged();
+            let chunk = probed.unpacked.into_run();
+            self.unflushed += chunk.bytes().len() as u64;
+            observer.progress(Phase::Writing, chunk.end(), total);
+            // Nobody waits for the last ones.
+            let _ = empty.send(chunk);
+            if self.unflushed >= S::SEGMENT && flushed.send(self.flush()?).is_err() {
+                break;
+            }
+        }
+        let _ = flushed.send(self.flush()?);
+        Ok((self.install.complete()?, self.unchanged))
+    }
+
+    fn flush(&mut self) -> Result<Flushed, EngineError> {
+        self.slot_io
+            .flush()
+            .map_err(|cause| EngineError::slot("flush slot", &cause))?;
+        self.unflushed = 0;
+        Ok(self.install.flushed())
+    }
+}
+
+fn compare<'a>(
+    mut install: Install<'a, ReadBack>,
+    mut io: impl BlockIo,
+    flushed: &Receiver<Flushed>,
+    compared: &Sender<u64>,
+) -> Result<Install<'a, ReadBack>, EngineError> {
+    let table = *install.table();
+    let mut chunk = Chunk::new(&table);
+    for flushed in flushed {
+        install.flushed(&flushed)?;
+        loop {
+            chunk.plan(&table, install.readable());
+            if chunk.is_empty() {
+                break;
+            }
+            medium::read(&mut io, &mut chunk)?;
+            for (_, bytes) in chunk.iter() {
+                install.read(bytes)?;
+            }
+            let _ = compared.send(chunk.end());
+        }
+    }
+    Ok(install)
+}

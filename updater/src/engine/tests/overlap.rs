@@ -1,0 +1,143 @@
+//! Probing, writing, flushing and reading back at the same time.
+
+use super::*;
+use crate::install::{InstallError, ReadBack, Run, Write};
+use crate::signature::Verified;
+use crate::table::Block;
+
+#[test]
+fn a_part_that_is_there_already_is_found_behind_one_that_is_not() {
+    let image = image();
+    let built = build(&image, None);
+    let (view, starts) = flashed();
+    // Sixteen blocks differ, as many as are probed one by one; the rest is there.
+    let (from, at) = (16 * BLOCK, starts[1] + 16 * BLOCK);
+    view.disk.lock().unwrap().bytes[at..starts[1] + image.len()].copy_from_slice(&image[from..]);
+    let run = run_on(view, starts, &built.bytes, true);
+    assert_eq!(run.result.as_ref().unwrap().unchanged, 5);
+    assert!(run.slot_b()[..image.len()] == image);
+}
+
+#[test]
+fn what_is_read_back_was_flushed_before_and_the_last_flush_comes_last() {
+    let run = run(&build(&image(), None).bytes, true, None);
+    run.result.as_ref().unwrap();
+    let image_sectors = image().len() as u64 / 512;
+    let events = run.view.disk.lock().unwrap().events.clone();
+    let (mut written, mut flushed, mut reads) = (0, 0, 0);
+    for event in events {
+        match event {
+            Event::SlotWrite { lba, len } if lba < image_sectors => {
+                written = lba + len as u64 / 512
+            }
+            Event::SlotFlush => flushed = written,
+            // A probe reads one block at most; it may be told apart by that.
+            Event::SlotRead { lba, len } if lba < image_sectors && len > BLOCK => {
+                reads += 1;
+                assert!(
+                    lba + len as u64 / 512 <= flushed,
+                    "sector {lba} was read early"
+                );
+            }
+            _ => {}
+        }
+    }
+    assert_eq!((written, flushed, reads), (image_sectors, image_sectors, 2));
+}
+
+/// One block with its bytes.
+struct One<'a>(Verified<Block>, &'a [u8]);
+
+impl Run for One<'_> {
+    fn blocks(&self) -> &[Verified<Block>] {
+        std::slice::from_ref(&self.0)
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.1
+    }
+}
+
+/// Runs `steps` on an installation that may write.
+fn ready(payload: &[u8], steps: impl FnOnce(Install<'_, Write>, Install<'_, ReadBack>)) {
+    let source = Source::stream(std::io::Cursor::new(payload.to_vec()));
+    let (_, tables, release) = accept(source).unwrap();
+    let install = Install::new(&release, tables.table(&release).unwrap()).unwrap();
+    let (write, read_back) = install.streamed().invalidated().wiped();
+    steps(write, read_back);
+}
+
+#[test]
+fn no_block_counts_as_read_back_before_it_was_flushed() {
+    let image = image();
+    ready(&build(&image, None).bytes, |mut write, mut read_back| {
+        let table = *write.table();
+        let unpacked = |index: usize| {
+            let block = table.verified_block(index as u64).unwrap();
+            let at = index * BLOCK;
+            Unpacked::new(One(block, &image[at..at + block.len as usize]))
+        };
+        let early = write.flushed();
+        write.written(&unpacked(0).unwrap()).unwrap();
+        read_back.flushed(&early).unwrap();
+        assert_eq!(
+            read_back.read(&image[..BLOCK]),
+            Err(InstallError::Unflushed { block: 0 })
+        );
+        let flushed = write.flushed();
+        let skipped = InstallError::Order {
+            expected: 1,
+            found: 2,
+        };
+        assert_eq!(write.written(&unpacked(2).unwrap()), Err(skipped));
+        read_back.flushed(&flushed).unwrap();
+        // A token that comes late takes nothing back.
+        read_back.flushed(&early).unwrap();
+        assert_eq!(read_back.readable(), 0..1);
+        assert!(read_back.read(&image[BLOCK..2 * BLOCK]).is_err());
+        read_back.read(&image[..BLOCK]).unwrap();
+        assert_eq!(
+            read_back.read(&image[BLOCK..2 * BLOCK]),
+            Err(InstallError::Unflushed { block: 1 })
+        );
+        assert!(matches!(
+            write.complete(),
+            Err(InstallError::Unfinished { left: 20 })
+        ));
+    });
+}
+
+#[test]
+fn a_slot_of_which_not_all_was_read_back_gets_no_record() {
+    let image = image();
+    ready(&build(&image, None).bytes, |mut write, mut read_back| {
+        let table = *write.table();
+        let blocks = (0..table.blocks()).map(|index| table.verified_block(index).unwrap());
+        for (block, bytes) in blocks.zip(image.chunks(BLOCK)) {
+            write
+                .written(&Unpacked::new(One(block, bytes)).unwrap())
+                .unwrap();
+        }
+        read_back.flushed(&write.flushed()).unwrap();
+        for bytes in image.chunks(BLOCK).take(20) {
+            read_back.read(bytes).unwrap();
+        }
+        let written = write.complete().unwrap();
+        assert!(matches!(
+            read_back.compared(written),
+            Err(InstallError::Unfinished { left: 1 })
+        ));
+    });
+}
+
+#[test]
+fn rot_in_an_early_segment_is_found_while_others_are_good() {
+    let failed = run(
+        &build(&image(), None).bytes,
+        true,
+        Some(Fault::FirstSectorRot),
+    );
+    let error = failed.result.as_ref().unwrap_err().to_string();
+    assert!(error.contains("block 0"), "{error}");
+    failed.assert_slot_given_up();
+}

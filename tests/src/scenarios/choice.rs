@@ -3,11 +3,16 @@
 //! Neither slot of the disk can be loaded here, so that in one boot the loader goes through everything it would boot,
 //! in its order, spends the tries and says that there is nothing left.
 
+use std::path::Path;
+use std::process::Command;
+
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 
 use crate::host_hash;
 use crate::qemu::{Bus, Firmware, copy_sparse};
-use crate::scenario::{LoaderLine, Rig, Scenario, Slot, damage, loader_lines};
+use crate::scenario::{LoaderLine, Rig, Scenario, Slot, damage, expect, loader_lines};
+use crate::system;
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "grub-choice",
@@ -41,7 +46,11 @@ struct Case {
     /// `None` for an environment that is lost.
     state: Option<State>,
     record: Option<Slot>,
+    /// Whether the loader can write the environment.
     writable: bool,
+    medium_read_only: bool,
+    /// What `status` calls the environment.
+    environment_is: &'static str,
 }
 
 fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
@@ -68,11 +77,12 @@ fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
     for case in cases()?.into_iter().step_by(every) {
         damage::write(&image, environment_at, &case.environment)?;
         damage::write(&image, record_at, &with_slot(&record, case.record)?)?;
-        rig.attach(Bus::Virtio, !case.writable);
+        let (wanted, after) = model(&case);
+        expect_agreement(rig, &image, &case, &wanted).context(case.name.clone())?;
+        rig.attach(Bus::Virtio, case.medium_read_only);
         rig.power_on()?;
         let said = rig.wait_for("no slot can be booted")?;
         rig.cut_power()?;
-        let (wanted, after) = model(&case);
         let found = loader_lines(&said)?;
         ensure!(
             found == wanted,
@@ -80,7 +90,7 @@ fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
             case.name
         );
         let environment = match after {
-            Some(state) => block(&state),
+            Some(state) => with_state(&case.environment, &state),
             None => case.environment,
         };
         ensure!(
@@ -100,6 +110,24 @@ fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_loader(Slot::A, 2, "ok")?;
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.shut_down(Slot::A, &v1)
+}
+
+/// Userspace reads the same from the disk as the loader.
+fn expect_agreement(rig: &Rig<'_>, image: &Path, case: &Case, wanted: &[LoaderLine]) -> Result<()> {
+    let mut command = Command::new(&rig.stock.binaries().tandem_bootctl);
+    command.arg("--disk").arg(image).args(["status", "--json"]);
+    let status = serde_json::from_str(&system::run(&mut command)?).context("read the status")?;
+    expect(
+        &status,
+        "/environment/state",
+        &Value::from(case.environment_is),
+    )?;
+    // The loader may go on without either, where userspace makes no claim.
+    if case.writable && (case.state.is_some() || case.record.is_some()) {
+        let next = wanted.first().map(|line| line.slot.name());
+        expect(&status, "/next", &Value::from(next))?;
+    }
+    Ok(())
 }
 
 /// What the loader tries, one after the other, and the state it leaves; `None` when it writes nothing.
@@ -150,8 +178,24 @@ fn cases() -> Result<Vec<Case>> {
                 // It must not matter.
                 record: Some(Slot::B),
                 writable,
+                medium_read_only: !writable,
+                environment_is: "ok",
             });
         }
+    }
+    // Without '#' behind its variables GRUB can read a block, but not change it, until userspace has mended it.
+    for (name, padding) in [("zeros", 0), ("FF", 0xff)] {
+        let state = state("101230")?;
+        let padding: Vec<u8> = [padding; damage::SECTOR].to_vec();
+        cases.push(Case {
+            name: format!("padding of {name}"),
+            environment: with_state(&padding, &state),
+            state: Some(state),
+            record: Some(Slot::A),
+            writable: false,
+            medium_read_only: false,
+            environment_is: "damaged",
+        });
     }
     let good = block(&state("101210")?);
     let text = String::from_utf8(good.clone()).context("read the block as text")?;
@@ -191,6 +235,8 @@ fn cases() -> Result<Vec<Case>> {
                     state: None,
                     record,
                     writable: true,
+                    medium_read_only: false,
+                    environment_is: "lost",
                 });
             }
         }
@@ -215,6 +261,15 @@ fn block(state: &State) -> Vec<u8> {
     .into_bytes();
     text.resize(damage::SECTOR, b'#');
     text
+}
+
+/// An environment with other digits, and every other byte as it was.
+fn with_state(environment: &[u8], state: &State) -> Vec<u8> {
+    let mut bytes = block(state);
+    let padding = bytes.iter().rposition(|&byte| byte == b'\n').unwrap_or(0) + 1;
+    bytes.truncate(padding);
+    bytes.extend_from_slice(environment.get(padding..).unwrap_or_default());
+    bytes
 }
 
 /// The confirmed record with another slot, or destroyed.

@@ -7,28 +7,34 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::host_hash;
-use crate::qemu::{Bus, Drive, copy_sparse};
+use crate::qemu::{Bus, Drive, Firmware, copy_sparse};
 use crate::scenario::{Rig, Scenario, Slot, damage, expect};
 use crate::system;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "primary-header-destroyed",
-        run: |rig| destroyed(rig, damage::HEADER_AT, vec![0; damage::SECTOR]),
+        run: |rig| destroyed(rig, &[(damage::HEADER_AT, damage::SECTOR, Fill::Zeros)]),
     },
     Scenario {
         name: "primary-entries-destroyed",
-        run: |rig| destroyed(rig, damage::ENTRIES_AT, vec![0; damage::ENTRIES_LENGTH]),
+        run: |rig| {
+            let all = (damage::ENTRIES_AT, damage::ENTRIES_LENGTH, Fill::Zeros);
+            destroyed(rig, &[all])
+        },
     },
     Scenario {
-        // Of a write of all entries only the first sector, with the slots, is as it was.
+        // Of a write of all entries only the first sector, with the slots, has reached the disk; then that one alone is bad.
         name: "entries-torn",
         run: |rig| {
+            let behind = damage::ENTRIES_AT + damage::SECTOR as u64;
             let rest = damage::ENTRIES_LENGTH - damage::SECTOR;
             destroyed(
                 rig,
-                damage::ENTRIES_AT + damage::SECTOR as u64,
-                damage::random(rest)?,
+                &[
+                    (behind, rest, Fill::Random),
+                    (damage::ENTRIES_AT, damage::SECTOR, Fill::Random),
+                ],
             )
         },
     },
@@ -42,8 +48,15 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
 ];
 
-/// The slot that runs is b, so that a table rebuilt from the build's defaults would show.
-fn destroyed(rig: &mut Rig<'_>, place: u64, bytes: Vec<u8>) -> Result<()> {
+#[derive(Clone, Copy, Debug)]
+enum Fill {
+    Zeros,
+    Random,
+}
+
+/// These damages (place, length, what stands there then), one after the other. The slot that runs is b, so that
+/// a table rebuilt from the build's defaults would show.
+fn destroyed(rig: &mut Rig<'_>, damages: &[(u64, usize, Fill)]) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
     rig.power_on()?;
     rig.expect_confirmed(Slot::A, &v1)?;
@@ -51,21 +64,41 @@ fn destroyed(rig: &mut Rig<'_>, place: u64, bytes: Vec<u8>) -> Result<()> {
     rig.reboot()?;
     rig.expect_confirmed(Slot::B, &v2)?;
     rig.shut_down(Slot::B, &v2)?;
-    damage::write(&rig.disk, place, &bytes)?;
+    for &(place, length, fill) in damages {
+        let good = damage::read(&rig.disk, place, length)?;
+        let bytes = match fill {
+            Fill::Zeros => vec![0; length],
+            Fill::Random => damage::random(length)?,
+        };
+        damage::write(&rig.disk, place, &bytes)?;
+        rig.power_on()?;
+        let line = rig.loader_line()?;
+        // UEFI firmware mends the table before the loader reads it.
+        let (environment, table) = match rig.firmware {
+            Firmware::Bios => ("lost", "unusable"),
+            Firmware::Uefi => ("ok", "ok"),
+        };
+        ensure!(
+            (line.slot, line.environment.as_str(), line.table.as_str())
+                == (Slot::B, environment, table),
+            "expect the loader to choose slot b with env={environment} gpt={table}: it said {line:?}"
+        );
+        let status = rig.expect_confirmed(Slot::B, &v2)?;
+        expect(&status, "/environment/boot", &Value::from(environment))?;
+        expect(&status, "/slots/a/attributes/confirmed", &Value::from(true))?;
+        rig.shut_down(Slot::B, &v2)?;
+        check_table(rig)?;
+        ensure!(
+            damage::read(&rig.disk, place, length)? == good,
+            "compare {length} bytes at {place}: the table is not what it was before the damage"
+        );
+    }
     rig.power_on()?;
-    // UEFI firmware may have mended the table before the loader reads it.
-    let line = rig.loader_line()?;
-    ensure!(
-        line.slot == Slot::B,
-        "expect the loader to choose slot b: it said {line:?}"
-    );
-    rig.expect_confirmed(Slot::B, &v2)?;
-    rig.reboot()?;
     rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;
     rig.shut_down(Slot::B, &v2)?;
     rig.expect_content(Slot::A, &v1)?;
-    check_table(rig)
+    Ok(())
 }
 
 fn check_table(rig: &Rig<'_>) -> Result<()> {
@@ -89,6 +122,8 @@ fn larger(rig: &mut Rig<'_>) -> Result<()> {
         .context("enlarge the disk image")?;
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
+    let said = rig.wait_for(STARTED)?;
+    ensure!(said.contains(GROWN), "expect init to say {GROWN:?}: {said}");
     rig.expect_confirmed(Slot::A, &v1)?;
     let kib = rig.check("df -k / | tail -n 1 | awk '{ print $2 }'")?;
     let kib: u64 = kib
@@ -101,8 +136,36 @@ fn larger(rig: &mut Rig<'_>) -> Result<()> {
         "expect ROOT to have grown by 512 MiB: it has {kib} KiB"
     );
     rig.shut_down(Slot::A, &v1)?;
-    check_table(rig)
+    check_table(rig)?;
+
+    // From then on a boot leaves the table alone.
+    let table = both_copies(rig, size + MORE)?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    let said = rig.wait_for(STARTED)?;
+    ensure!(
+        !said.contains(GROWN),
+        "expect no change of the table: {said}"
+    );
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.shut_down(Slot::A, &v1)?;
+    ensure!(
+        both_copies(rig, size + MORE)? == table,
+        "compare the table before and after the second boot: it was written"
+    );
+    Ok(())
 }
+
+fn both_copies(rig: &Rig<'_>, size: u64) -> Result<(Vec<u8>, Vec<u8>)> {
+    let length = damage::SECTOR + damage::ENTRIES_LENGTH;
+    let primary = damage::read(&rig.disk, damage::HEADER_AT, length)?;
+    let backup = damage::read(&rig.disk, size - length as u64, length)?;
+    Ok((primary, backup))
+}
+
+/// What init says when it has changed the table, and the system after that.
+const GROWN: &str = "ROOT grown";
+const STARTED: &str = "is starting";
 
 /// A stick and a built-in disk written from the same image.
 fn usb_stick(rig: &mut Rig<'_>) -> Result<()> {
@@ -126,12 +189,17 @@ fn usb_stick(rig: &mut Rig<'_>) -> Result<()> {
     rig.drives.clone_from(&both);
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.wait_for("both have it; remove one of the disks")?;
     rig.wait_for("tandem-init: reset in")?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
     rig.cut_power()?;
-    ensure!(
-        host_hash::file_hash(&inner)? == untouched,
-        "compare the built-in disk: it was written"
-    );
+    for disk in [&inner, &rig.disk] {
+        ensure!(
+            host_hash::file_hash(disk)? == untouched,
+            "compare {}: it was written",
+            disk.display()
+        );
+    }
 
     // The first boot on its own gives the stick identifiers of its own.
     rig.drives = stick;

@@ -27,29 +27,56 @@ pub(super) const SCENARIOS: &[Scenario] = &[
 ];
 
 /// The loader boots the confirmed record's slot and the system mends the environment.
-fn expect_recovery(rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<()> {
+fn expect_recovery(rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<Value> {
     rig.power_on()?;
     rig.expect_loader(slot, 0, "lost")?;
     let status = rig.expect_confirmed(slot, release)?;
-    expect(&status, "/environment/boot", &Value::from("lost"))
+    expect(&status, "/environment/boot", &Value::from("lost"))?;
+    Ok(status)
 }
 
+/// With a slot staged, whose try is not given back, and with b confirmed, where "the first slot" would be the wrong answer.
 fn zeroed(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
     rig.power_on()?;
     rig.expect_confirmed(Slot::A, &v1)?;
-    // With b confirmed, "the first slot" would be the wrong answer.
     rig.install(&v2)?;
+    rig.shut_down(Slot::A, &v1)?;
+    zero(rig)?;
+    let status = expect_recovery(rig, Slot::A, &v1)?;
+    expect_unbootable(&status, Slot::B)?;
     rig.reboot()?;
-    rig.expect_confirmed(Slot::B, &v2)?;
-    rig.shut_down(Slot::B, &v2)?;
-    let place = damage::environment(&rig.disk)?;
-    damage::write(&rig.disk, place, &[0; damage::SECTOR])?;
-    expect_recovery(rig, Slot::B, &v2)?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    let status = rig.expect_confirmed(Slot::A, &v1)?;
+    expect_unbootable(&status, Slot::B)?;
+
+    // The update can be repeated.
+    rig.install(&v2)?;
     rig.reboot()?;
     rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;
+    rig.shut_down(Slot::B, &v2)?;
+    zero(rig)?;
+    let status = expect_recovery(rig, Slot::B, &v2)?;
+    expect(&status, "/slots/a/attributes/confirmed", &Value::from(true))?;
     rig.shut_down(Slot::B, &v2)
+}
+
+fn zero(rig: &Rig<'_>) -> Result<()> {
+    let place = damage::environment(&rig.disk)?;
+    damage::write(&rig.disk, place, &[0; damage::SECTOR])
+}
+
+fn expect_unbootable(status: &Value, slot: Slot) -> Result<()> {
+    for (name, wanted) in [
+        ("priority", Value::from(0)),
+        ("tries", Value::from(0)),
+        ("successful", Value::from(false)),
+    ] {
+        expect(status, &format!("/slots/{slot}/attributes/{name}"), &wanted)?;
+        expect(status, &format!("/mirror/{slot}/{name}"), &wanted)?;
+    }
+    Ok(())
 }
 
 /// A write of the sector that the power cut in two: the new head, and the tail of before, random bytes, 00 or FF.
@@ -88,7 +115,8 @@ fn torn(rig: &mut Rig<'_>) -> Result<()> {
         let block = [new.get(..cut).unwrap_or_default(), &tail].concat();
         damage::write(&rig.disk, place, &block)?;
         let context = || format!("{name} tail from byte {cut}");
-        expect_recovery(rig, Slot::A, &v1).with_context(context)?;
+        let status = expect_recovery(rig, Slot::A, &v1).with_context(context)?;
+        expect_unbootable(&status, Slot::B).with_context(context)?;
         rig.shut_down(Slot::A, &v1).with_context(context)?;
     }
     Ok(())
@@ -108,9 +136,10 @@ fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.half_install(&v3, 6 << 20)?;
     rig.cut_power()?;
-    let place = damage::environment(&rig.disk)?;
-    damage::write(&rig.disk, place, &[0; damage::SECTOR])?;
-    expect_recovery(rig, Slot::A, &v1)?;
+    zero(rig)?;
+    let status = expect_recovery(rig, Slot::A, &v1)?;
+    expect_unbootable(&status, Slot::B)?;
+    expect(&status, "/slots/b/record", &Value::Null)?;
     rig.install(&v3)?;
     rig.reboot()?;
     rig.expect_loader(Slot::B, 0, "ok")?;

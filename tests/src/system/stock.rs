@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
+use super::Binaries;
 use super::release::{Fault, Recipe, Release, Workshop};
 
 const V1: Recipe = Recipe {
@@ -62,6 +63,12 @@ impl Stock {
             disk,
             others,
         })
+    }
+
+    /// The project's programs, as they go onto a device.
+    #[must_use]
+    pub fn binaries(&self) -> &Binaries {
+        &self.workshop.binaries
     }
 
     /// A newer release in good order.

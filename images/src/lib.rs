@@ -10,6 +10,7 @@ pub mod fat;
 pub mod ids;
 pub mod image;
 pub mod image_io;
+mod kernel;
 pub mod keygen;
 pub mod keys;
 pub mod loader;

@@ -1,5 +1,6 @@
 //! The image of a `/usr` tree.
 
+use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -7,7 +8,7 @@ use anyhow::{Result, ensure};
 use crate::os_release::OsRelease;
 use crate::output::Output;
 use crate::tree::{Kind, Tree};
-use crate::{ext4, keys, os_release};
+use crate::{ext4, kernel, keys, os_release};
 
 /// What was made.
 #[derive(Clone, Debug)]
@@ -58,6 +59,23 @@ pub fn make(root: &Path, keys: &[&Path], size: Option<u64>, time: u32, out: &Pat
     Ok(Made { size, warnings })
 }
 
+/// GRUB starts a kernel that ends anywhere behind its header, and the machine then stops where no software can end it.
+fn cut_kernel(tree: &Tree) -> Option<String> {
+    const KERNEL: &str = "lib/tandem/boot/vmlinuz";
+    let Kind::File(source, size) = &tree.get(KERNEL)?.kind else {
+        return None;
+    };
+    let mut head = Vec::new();
+    let file = std::fs::File::open(source).ok()?;
+    file.take(kernel::HEAD).read_to_end(&mut head).ok()?;
+    let announced = kernel::announced_length(&head)?;
+    (*size < announced).then(|| {
+        format!(
+            "{KERNEL} is cut short: {size} bytes of {announced}; a device may stop in it until it is turned off and on"
+        )
+    })
+}
+
 fn missing(tree: &Tree) -> Vec<String> {
     let mut warnings = Vec::new();
     match tree.get("lib/os-release").map(|n| &n.kind) {
@@ -82,6 +100,9 @@ fn missing(tree: &Tree) -> Vec<String> {
             ));
         }
     }
+    if let Some(warning) = cut_kernel(tree) {
+        warnings.push(warning);
+    }
     let has_key = tree
         .nodes()
         .any(|(path, _)| path.starts_with(b"lib/tandem/keys.d/") && path.ends_with(b".pub.pem"));
@@ -92,4 +113,27 @@ fn missing(tree: &Tree) -> Vec<String> {
         );
     }
     warnings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_shorter_than_its_header_says_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let boot = root.path().join("lib/tandem/boot");
+        fs::create_dir_all(&boot).unwrap();
+        let mut kernel = vec![0; 5 * 512 + 16];
+        kernel[0x1f4] = 1;
+        kernel[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
+        fs::write(boot.join("vmlinuz"), &kernel).unwrap();
+        assert_eq!(cut_kernel(&Tree::read(root.path()).unwrap()), None);
+        kernel.pop();
+        fs::write(boot.join("vmlinuz"), &kernel).unwrap();
+        let warning = cut_kernel(&Tree::read(root.path()).unwrap()).unwrap();
+        assert!(warning.contains("2575 bytes of 2576"), "{warning}");
+    }
 }

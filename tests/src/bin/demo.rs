@@ -57,7 +57,7 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     story.plain(
         "Tandem in a virtual machine: a PC with two slots for its system, updated over HTTP.",
     );
-    story.plain("Takes 3 minutes on two cores without hardware virtualisation, and 5 more when it builds everything first.\n");
+    story.plain("Takes about 3 minutes on two idle cores without hardware virtualisation, and up to 5 more to build everything first.");
 
     story.chapter("build: Debian's kernel, busybox and Tandem's programs as releases 1.0.0, 2.0.0 and a broken 3.0.0");
     let dir = project_dir().join("target/demo");

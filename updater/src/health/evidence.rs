@@ -139,24 +139,27 @@ fn panic_since(pstore: &Path, since: u64) -> Option<String> {
         })
         .collect();
     logs.sort();
-    logs.iter().rev().find_map(|(_, path)| last_words(path))
+    let panics: Vec<(PathBuf, Option<String>)> = logs
+        .into_iter()
+        .rev()
+        .filter_map(|(_, path)| panic_line(&path).map(|line| (path, line)))
+        .collect();
+    // Firmware with little room gets a log in several parts, and only one of them has the line.
+    let line = panics.iter().find_map(|(_, line)| line.clone());
+    line.or_else(|| {
+        let name = panics.first()?.0.file_name()?.to_string_lossy();
+        Some(format!("the kernel left {name} in pstore"))
+    })
 }
 
-/// The line of a kernel log that names the panic; `None` for a log of an oops that was survived.
-fn last_words(path: &Path) -> Option<String> {
-    let text = read(path).ok()?;
-    if text.starts_with("Oops#") {
-        return None;
-    }
+/// The line of a kernel log that names the panic, if this part has it; `None` for a log of an oops that was survived.
+fn panic_line(path: &Path) -> Option<Option<String>> {
     const MARK: &str = "Kernel panic";
+    let text = read(path).ok()?;
     let line = text
         .lines()
-        .find_map(|line| Some(line.split_at(line.find(MARK)?).1));
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    Some(match line {
-        Some(line) => line.to_owned(),
-        None => format!("the kernel left {name} in pstore"),
-    })
+        .find_map(|line| Some(line.split_at(line.find(MARK)?).1.to_owned()));
+    (!text.starts_with("Oops#")).then_some(line)
 }
 
 #[cfg(test)]
@@ -232,6 +235,14 @@ mod tests {
             reason.to_string(),
             "panic: Kernel panic - not syncing: no init"
         );
+        // UEFI firmware gets the log in parts.
+        put(
+            root,
+            "sys/fs/pstore/dmesg-erst-3",
+            "Panic#2 Part2\n<4>[    1.1] Call Trace:\n",
+        );
+        let again = Evidence::gather(root, 0).explain(Slot::B);
+        assert_eq!(again, reason);
         assert_eq!(Evidence::gather(root, u64::MAX).panic, None);
     }
 }

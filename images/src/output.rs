@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
 
+use crate::failure::refuse;
+
 /// A file under a temporary name beside its target; it goes away unless [`commit`](Self::commit) succeeds.
 #[derive(Debug)]
 #[must_use = "without commit the file goes away"]
@@ -21,7 +23,7 @@ impl Output {
     /// Creates the temporary file, replacing `target` on commit.
     ///
     /// # Errors
-    /// The folder of `target` does not exist or can't be written.
+    /// The folder of `target` does not exist or can't be written; something else than a plain file has its name.
     pub fn create(target: &Path) -> Result<Self> {
         Self::with_mode(target, 0o644, true)
     }
@@ -38,6 +40,13 @@ impl Output {
         let name = target
             .file_name()
             .with_context(|| format!("create {}: not a file name", target.display()))?;
+        // Its name is given to another file: a disk's node under /dev would be gone, and the disk not written.
+        if let Ok(meta) = target.symlink_metadata()
+            && !meta.is_file()
+            && !meta.is_symlink()
+        {
+            refuse!("create {}: not a plain file", target.display());
+        }
         let mut prefix = std::ffi::OsString::from(".");
         prefix.push(name);
         prefix.push(".");
@@ -115,6 +124,18 @@ mod tests {
         output.file().write_all(b"half").unwrap();
         drop(output);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_device_node_or_folder_does_not_lose_its_name_to_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("node");
+        let _socket = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for target in [&socket, folder.path()] {
+            let error = Output::create(target).unwrap_err().to_string();
+            assert!(error.contains("not a plain file"), "{error}");
+        }
+        assert!(!socket.symlink_metadata().unwrap().is_file());
     }
 
     #[test]

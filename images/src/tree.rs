@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::failure::refuse;
+
 /// What stands at a path of the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -90,10 +92,9 @@ impl Tree {
     fn read_node(&mut self, entry: &DirEntry, path: &[u8], links: &mut Links) -> Result<Node> {
         let source = entry.path();
         let shown = source.display();
-        ensure!(
-            !path.iter().any(|&b| b == b'\n' || b == 0) && path.len() <= 1024,
-            "take {shown}: a line break in the name, or longer than 1024 bytes"
-        );
+        if has_line_break(path) || path.len() > 1024 {
+            refuse!("take {source:?}: a line break in the name, or longer than 1024 bytes");
+        }
         let meta = source
             .symlink_metadata()
             .with_context(|| format!("read {shown}"))?;
@@ -102,10 +103,13 @@ impl Tree {
         } else if meta.is_symlink() {
             let target = std::fs::read_link(&source).with_context(|| format!("read {shown}"))?;
             let target = target.into_os_string().as_bytes().to_vec();
-            ensure!(
-                !target.contains(&b'\n') && target.len() <= 1024,
-                "take {shown}: a line break in the target, or longer than 1024 bytes"
-            );
+            let is_long =
+                target.len() > 1024 || target.split(|&b| b == b'/').any(|n| n.len() > 255);
+            if has_line_break(&target) || is_long {
+                refuse!(
+                    "take {shown}: a line break in the target, or longer than 1024 bytes, or 255 between slashes"
+                );
+            }
             Kind::Symlink(target)
         } else if meta.is_file() {
             if meta.nlink() > 1 {
@@ -119,7 +123,7 @@ impl Tree {
             } else {
                 "a device"
             };
-            bail!("take {shown}: {kind} has no place in an image");
+            refuse!("take {shown}: {kind} has no place in an image");
         };
         let attributes = match kind {
             Kind::File(..) | Kind::Folder => {
@@ -290,6 +294,11 @@ impl Tree {
         }
         Ok(hasher.finalize())
     }
+}
+
+/// A carriage return ends a line of `debugfs` too.
+fn has_line_break(name: &[u8]) -> bool {
+    name.iter().any(|b| matches!(b, b'\n' | b'\r'))
 }
 
 fn hash_file(path: &Path, size: u64) -> Result<blake3::Hash> {

@@ -120,6 +120,7 @@ impl Write {
     pub fn run(self) -> Result<()> {
         let source = images::write::Source::open(&self.disk)?;
         let target = images::write::Target::open(&self.device, source.size)?;
+        target.check(&source)?;
         let model = target.model.as_deref().unwrap_or("no model name");
         say!(
             "{} ({} bytes) goes to {} ({model}, {} bytes); everything there is lost\n",

@@ -53,10 +53,9 @@ pub fn make(tree: &Tree, image: &Path, options: &Options) -> Result<u64> {
     let work = tempfile::tempdir().context("create a temporary folder")?;
     let attempts: Vec<u64> = match options.size {
         Some(size) => {
-            ensure!(
-                size.is_multiple_of(BLOCK) && size > 0,
-                "make file system: {size} is not a multiple of {BLOCK} bytes (--size)"
-            );
+            if !size.is_multiple_of(BLOCK) || size == 0 {
+                refuse!("make file system: {size} is not a multiple of {BLOCK} bytes (--size)");
+            }
             vec![size / BLOCK]
         }
         None => (0..4)

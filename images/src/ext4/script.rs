@@ -56,6 +56,8 @@ fn lines(tree: &Tree, work: &Path) -> Result<Vec<u8>> {
     let mut attribute_files = 0_u32;
     for (path, node) in tree.nodes() {
         let (folder, name) = split(path);
+        // `debugfs` takes `<2>` for the inode of that number, unless it is part of a path.
+        let here = [b"./", name].concat();
         script.enter(folder)?;
         match &node.kind {
             Kind::Folder => script.line(&[b"mkdir", name])?,
@@ -68,15 +70,15 @@ fn lines(tree: &Tree, work: &Path) -> Result<Vec<u8>> {
         }
         if let Some(count) = link_counts.get(path) {
             let count = count.to_string();
-            script.line(&[b"set_inode_field", name, b"links_count", count.as_bytes()])?;
+            script.line(&[b"set_inode_field", &here, b"links_count", count.as_bytes()])?;
         }
         let mode = format!("0{:o}", type_bits(node) | u32::from(node.mode));
-        script.line(&[b"set_inode_field", name, b"mode", mode.as_bytes()])?;
+        script.line(&[b"set_inode_field", &here, b"mode", mode.as_bytes()])?;
         for (attribute, value) in &node.attributes {
             let file: PathBuf = work.join(format!("attribute{attribute_files}"));
             attribute_files += 1;
             std::fs::write(&file, value).context("write attribute")?;
-            script.line(&[b"ea_set", b"-f", bytes_of(&file), name, attribute])?;
+            script.line(&[b"ea_set", b"-f", bytes_of(&file), &here, attribute])?;
         }
     }
     Ok(script.text)
@@ -110,7 +112,7 @@ impl Script {
         let start = self.text.len();
         for word in words {
             ensure!(
-                !word.contains(&b'\n'),
+                !word.contains(&b'\n') && !word.contains(&b'\r'),
                 "fill file system: a line break in {:?}",
                 String::from_utf8_lossy(word)
             );

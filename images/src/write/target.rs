@@ -79,7 +79,19 @@ impl Target {
         })
     }
 
-    pub(super) fn check(&self, source: &Source) -> Result<()> {
+    /// Whether `source` can go there. Writes nothing.
+    ///
+    /// # Errors
+    /// It is the image itself, too small, or has other sectors.
+    pub fn check(&self, source: &Source) -> Result<()> {
+        let meta = |file: &File| {
+            file.metadata()
+                .with_context(|| format!("look at {}", self.name))
+        };
+        let (ours, theirs) = (meta(&self.file)?, meta(&source.file)?);
+        if (ours.dev(), ours.ino()) == (theirs.dev(), theirs.ino()) {
+            refuse!("write {}: it is the image itself", self.name);
+        }
         if self.size < source.size {
             refuse!(
                 "write {}: it has {} bytes, the image {}",

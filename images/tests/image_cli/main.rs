@@ -114,3 +114,34 @@ fn a_written_disk_has_uuids_of_its_own_and_a_table_to_its_end() {
         "{refused}"
     );
 }
+
+#[test]
+fn an_image_is_not_written_onto_itself() {
+    let bench = Bench::new();
+    bench.releases();
+    bench.image("build --board x86_64-grub --usr v1.img --product demo --version 1.0.0 --key keys/release.pub.pem --slot-size 16M --root-size 32M --out disk.img");
+    let before = bench.read("disk.img");
+    std::fs::hard_link(bench.path("disk.img"), bench.path("same.img")).unwrap();
+    for name in ["disk.img", "./disk.img", "same.img"] {
+        let refused = bench.image_fails(&format!("write disk.img {name} --yes"), 6);
+        assert!(refused.contains("the image itself"), "{refused}");
+    }
+    assert!(bench.read("disk.img") == before);
+}
+
+#[test]
+fn names_that_debugfs_reads_in_its_own_way_are_names() {
+    let bench = Bench::new();
+    for name in ["<2>/<11>", "<12>", "#x", "-w", "a\tb", "q\"", "back\\slash"] {
+        bench.write(&format!("tree/{name}"), name.as_bytes());
+    }
+    std::fs::set_permissions(
+        bench.path("tree/<12>"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o755),
+    )
+    .unwrap();
+    bench.image("usr --root tree --out tree.img");
+    bench.write("stat", b"stat /<12>\n");
+    let listing = bench.tool("debugfs -f stat tree.img");
+    assert!(listing.contains("0755"), "{listing}");
+}

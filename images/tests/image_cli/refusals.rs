@@ -25,6 +25,34 @@ fn what_does_not_fit_is_refused_with_the_numbers() {
 }
 
 #[test]
+fn what_an_image_cannot_hold_is_refused_before_anything_is_made() {
+    let bench = Bench::new();
+    bench.tree("v1", "1.0.0", 1);
+    for (name, cause) in [
+        ("line\nbreak", "line\\nbreak"),
+        ("return\r", "line break in the name"),
+    ] {
+        bench.write(&format!("v1/{name}"), b"");
+        let error = bench.image_fails("usr --root v1 --out x.img", 6);
+        assert!(
+            error.contains(cause) && error.lines().count() == 1,
+            "{error}"
+        );
+        std::fs::remove_file(bench.path(&format!("v1/{name}"))).unwrap();
+    }
+    for target in ["carriage\rreturn", "line\nfeed", &"x".repeat(256)] {
+        std::os::unix::fs::symlink(target, bench.path("v1/link")).unwrap();
+        let error = bench.image_fails("usr --root v1 --out x.img", 6);
+        assert!(error.contains("in the target"), "{error}");
+        std::fs::remove_file(bench.path("v1/link")).unwrap();
+    }
+    bench.image_fails("usr --root v1 --size 5000000 --out x.img", 6);
+    let error = bench.image_fails("usr --root v1 --out v1", 6);
+    assert!(error.contains("not a plain file"), "{error}");
+    assert!(!bench.exists("x.img"));
+}
+
+#[test]
 fn an_image_that_says_it_is_another_release_is_refused() {
     let bench = Bench::new();
     bench.releases();

@@ -6,11 +6,17 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use boards::{Board, Filesystem};
+use bootctl::SectorSize;
+use bootctl::disk::{Access, Disk};
+use updater::ext4::{Ext4, Ext4Error};
 
 use crate::ext4::superblock::{self, Superblock};
 use crate::failure::refuse;
 use crate::os_release::{self, OsRelease};
 use crate::tools;
+
+/// Longest `lib/os-release`, in bytes; health takes no longer one.
+const OS_RELEASE_MAX: u64 = 64 << 10;
 
 /// An image that the boards' loaders read.
 #[derive(Debug)]
@@ -69,15 +75,13 @@ impl Image {
         const PATH: &str = "lib/os-release";
         let text = match self.filesystem {
             Filesystem::Ext4 => {
-                let fs = ext4_view::Ext4::load_from_path(&self.path)
-                    .with_context(|| format!("read {}", self.path.display()))?;
-                match fs.read(format!("/{PATH}").as_str()) {
+                let shown = self.path.display();
+                let disk = Disk::open_sized(&self.path, Access::Read, SectorSize::B512)?;
+                let read = Ext4::open(disk).and_then(|mut fs| fs.read(PATH, OS_RELEASE_MAX));
+                match read {
                     Ok(text) => text,
-                    Err(ext4_view::Ext4Error::NotFound) => return Ok(None),
-                    Err(e) => {
-                        return Err(e)
-                            .with_context(|| format!("read {PATH} in {}", self.path.display()));
-                    }
+                    Err(Ext4Error::NotFound) => return Ok(None),
+                    Err(e) => return Err(e).with_context(|| format!("read {PATH} in {shown}")),
                 }
             }
             _ => {

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use bootctl::BlockIo;
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
 use nix::fcntl::OFlag;
@@ -70,10 +71,14 @@ pub fn load_system(root: &Path) -> Result<KeySet, KeysError> {
 ///
 /// # Errors
 /// The filesystem can't be read, or a file named as a key is none.
-pub fn load_offline(files: &OfflineFiles, folder: &str) -> Result<KeySet, KeysError> {
+pub fn load_offline<B: BlockIo>(
+    files: &mut OfflineFiles<B>,
+    folder: &str,
+) -> Result<KeySet, KeysError> {
     let mut keys = KeySet::new();
     for (name, text) in files.folder(folder, SUFFIX, ENTRIES_MAX, FILE_MAX)? {
-        let path = Path::new(folder).join(name);
+        // Its name is anybody's, and goes to a terminal.
+        let path = Path::new(folder).join(name.escape_debug().to_string());
         let key = decode(&path, &text)?;
         keys.insert(key.as_bytes())
             .map_err(|cause| KeysError::Key { path, cause })?;

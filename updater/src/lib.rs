@@ -12,6 +12,8 @@ pub mod apply;
 pub mod decode;
 #[cfg(feature = "std")]
 pub mod engine;
+#[cfg(feature = "std")]
+pub mod ext4;
 pub mod gates;
 pub mod hash;
 #[cfg(feature = "std")]

@@ -25,3 +25,4 @@ mod lengths;
 mod media;
 mod outputs;
 mod partition_tables;
+mod slots;

@@ -230,7 +230,7 @@ mod offline {
         let name = format!("slot {active} of {}", control.io().path().display());
         let slot = open(control, active.partition_number(), &name);
         // With --keys nothing else is needed from a slot, which then need not be one that this program can read.
-        let slot = match (&options.keys, slot) {
+        let mut slot = match (&options.keys, slot) {
             (Some(_), Err(error)) => {
                 log::debug!("{error}");
                 None
@@ -238,10 +238,10 @@ mod offline {
             (_, slot) => Some(slot?),
         };
         let settings = slot
-            .as_ref()
+            .as_mut()
             .map_or_else(|| Ok(Vec::new()), settings_text)?;
         let settings = Settings::parse(&settings, &[], &mut |problem| log::warn!("{problem}"));
-        let keys = match (&options.keys, &slot) {
+        let keys = match (&options.keys, &mut slot) {
             (Some(folder), _) => named_keys(folder)?,
             (None, Some(slot)) => {
                 let keys = keys::load_offline(slot, SLOT_KEYS)?;
@@ -256,7 +256,7 @@ mod offline {
         Ok((settings, keys))
     }
 
-    fn settings_text(slot: &OfflineFiles) -> Result<Vec<u8>, ApplyError> {
+    fn settings_text(slot: &mut OfflineFiles<PartitionIo>) -> Result<Vec<u8>, ApplyError> {
         let limit = settings::FILE_MAX as u64;
         let text = slot
             .file(SLOT_SETTINGS, limit)
@@ -266,11 +266,15 @@ mod offline {
 
     fn oem_keys(control: &mut Control<Disk>) -> Result<KeySet, ApplyError> {
         let name = format!("OEM of {}", control.io().path().display());
-        let oem = open(control, gpt::OEM, &name)?;
-        Ok(keys::load_offline(&oem, OEM_KEYS)?)
+        let mut oem = open(control, gpt::OEM, &name)?;
+        Ok(keys::load_offline(&mut oem, OEM_KEYS)?)
     }
 
-    fn open(control: &Control<Disk>, number: u32, name: &str) -> Result<OfflineFiles, ApplyError> {
+    fn open(
+        control: &Control<Disk>,
+        number: u32,
+        name: &str,
+    ) -> Result<OfflineFiles<PartitionIo>, ApplyError> {
         let range = control
             .gpt()
             .partition(number)

@@ -38,9 +38,34 @@ impl fmt::Display for Exit {
     }
 }
 
+/// A message as one line: a name with control characters in it neither breaks the line nor talks to the terminal.
+#[cfg(feature = "std")]
+#[must_use]
+pub fn one_line(message: &str) -> String {
+    let mut line = String::with_capacity(message.len());
+    for c in message.trim_end().chars() {
+        match c.is_control() {
+            true => line.extend(c.escape_default()),
+            false => line.push(c),
+        }
+    }
+    line
+}
+
 #[cfg(feature = "std")]
 impl From<Exit> for std::process::ExitCode {
     fn from(exit: Exit) -> Self {
         Self::from(exit.code())
+    }
+}
+
+#[cfg(all(test, feature = "std"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_with_control_characters_stays_on_its_line() {
+        let name = "read a\nb\u{1b}[31m\u{9b}c ä\n";
+        assert_eq!(one_line(name), "read a\\nb\\u{1b}[31m\\u{9b}c ä");
     }
 }

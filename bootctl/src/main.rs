@@ -6,6 +6,7 @@ mod cli;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+use bootctl::exit::one_line;
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -15,7 +16,8 @@ fn main() -> ExitCode {
         Ok(exit) => exit.into(),
         Err(error) => {
             // Without standard error the exit code still tells.
-            let _ = writeln!(stderr().lock(), "{}: {error}", arguments.object());
+            let line = one_line(&format!("{}: {error}", arguments.object()));
+            let _ = writeln!(stderr().lock(), "{line}");
             error.exit().into()
         }
     }

@@ -6,6 +6,7 @@ mod cli;
 use std::io::{Write, stderr};
 use std::process::ExitCode;
 
+use bootctl::exit::one_line;
 use clap::Parser;
 
 fn main() -> ExitCode {
@@ -18,7 +19,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // Without standard error the exit code still tells.
-            let _ = writeln!(stderr().lock(), "tandem-image: {error:#}");
+            let line = one_line(&format!("tandem-image: {error:#}"));
+            let _ = writeln!(stderr().lock(), "{line}");
             ExitCode::from(cli::exit_code(&error))
         }
     }

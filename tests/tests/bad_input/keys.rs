@@ -184,3 +184,24 @@ fn signatures_that_do_not_count() {
     disk.apply(How::File, &both, &[])
         .succeeds(&"a stranger's beside a good one");
 }
+
+#[test]
+fn names_with_control_characters_in_them_stay_on_one_line() {
+    let name = "a\nb\u{1b}[31m.pub.pem";
+    let folder = folder(&[(name, b"no key")]);
+    refused(&folder, r"a\nb\u{1b}[31m.pub.pem", "a key's name");
+    let disk = Disk::both();
+    let arguments = disk.apply_arguments("/no\nsuch\u{7f}payload", &[]);
+    let mut command = Program::UpdateEngine.command();
+    let outcome = Program::UpdateEngine.finish(command.args(arguments), b"");
+    outcome.fails(1, r"/no\nsuch\u{7f}payload", &"a payload's name");
+    for program in [Program::Bootctl, Program::Image] {
+        let arguments = match program {
+            Program::Bootctl => &["--disk", "/no\nsuch\u{9b}disk", "show"][..],
+            _ => &["inspect", "/no\nsuch\u{9b}disk"],
+        };
+        program
+            .run(arguments)
+            .fails(1, r"/no\nsuch\u{9b}disk", &arguments);
+    }
+}

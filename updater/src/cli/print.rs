@@ -4,6 +4,8 @@
 use std::fmt::Display;
 use std::io::{Write, stderr, stdout};
 
+use bootctl::exit::one_line;
+
 /// One line on standard output.
 pub fn say(line: impl Display) {
     if let Err(error) = writeln!(stdout().lock(), "{line}") {
@@ -14,5 +16,6 @@ pub fn say(line: impl Display) {
 /// One line on standard error.
 pub fn complain(line: impl Display) {
     // There is nobody left to tell.
+    let line = one_line(&line.to_string());
     let _ = writeln!(stderr().lock(), "{line}");
 }

@@ -19,7 +19,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "panic",
-        run: |rig| falls_back(rig, Fault::Panic, "unexplained"),
+        run: panics,
     },
     Scenario {
         name: "usr-not-mounted",
@@ -72,6 +72,15 @@ fn falls_back(rig: &mut Rig<'_>, fault: Fault, reason: &str) -> Result<()> {
     install(rig, fault)?;
     rig.expect_loader(Slot::B, 0, "ok")?;
     end(rig, fault, reason)
+}
+
+/// UEFI firmware keeps what the kernel said last; a PC's BIOS has no place for it.
+fn panics(rig: &mut Rig<'_>) -> Result<()> {
+    let reason = match rig.firmware {
+        Firmware::Bios => "unexplained",
+        Firmware::Uefi => "panic: Kernel panic",
+    };
+    falls_back(rig, Fault::Panic, reason)
 }
 
 fn install(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {

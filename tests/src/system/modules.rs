@@ -9,7 +9,8 @@ use anyhow::{Context, Result, bail};
 
 use super::run;
 
-/// What the demo system needs before it has a root: disks on virtio, AHCI, NVMe and USB, ext4, and the virtual machine's network.
+/// What the demo system needs before it has a root: disks on virtio, AHCI, NVMe and USB, ext4; the virtual machine's network;
+/// the place where UEFI firmware keeps the last words of a kernel.
 /// `crc32c_generic` is what ext4 asks the crypto layer for by an alias, so no dependency names it.
 pub(super) const WANTED: &[&str] = &[
     "crc32c_generic",
@@ -24,6 +25,7 @@ pub(super) const WANTED: &[&str] = &[
     "usb-storage",
     "uas",
     "virtio_net",
+    "efi-pstore",
 ];
 
 /// Makes `modules.dep` under `root`; Debian's packages come without it.

@@ -1,0 +1,127 @@
+//! Stores that are lost, damaged or older than they should be.
+
+use super::*;
+
+fn destroy_environment(control: &mut TestControl) {
+    let spans: Vec<store::ByteSpan> = match control.authority {
+        Authority::Gpt => Vec::new(),
+        Authority::GrubBlock(store) => vec![store.block],
+        Authority::UbootEnv(store) => vec![store.copy],
+        Authority::Redundant(store) => store.copies.to_vec(),
+    };
+    for span in spans {
+        store::write_span(&mut control.io, span, &[0; 512]).unwrap();
+    }
+}
+
+#[test]
+fn a_lost_environment_is_rebuilt_without_its_trial() {
+    for_all(|mut control, store| {
+        if !has_mirror(store) {
+            return;
+        }
+        control
+            .activate(Slot::A, Slot::B, TryCount::DEFAULT, Proof::Record)
+            .unwrap();
+        destroy_environment(&mut control);
+        let report = control.state().unwrap();
+        assert!(report.lost.is_some() && report.state.is_none());
+        assert_eq!(report.next(), Some(Slot::A));
+        let refused = control.mark_successful(Slot::B);
+        assert!(matches!(refused, Err(ControlError::Lost(_))));
+        let report = control.sync().unwrap();
+        assert!(report.lost.is_some() && report.mirror);
+        check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+        assert!(!control.sync().unwrap().wrote());
+    });
+}
+
+#[test]
+fn mirror_and_record_make_up_for_each_other() {
+    for_all(|mut control, store| {
+        if !has_mirror(store) {
+            return;
+        }
+        // The mirror knows nothing, the record does.
+        control.write_gpt(&BootState::default()).unwrap();
+        destroy_environment(&mut control);
+        control.repair().unwrap();
+        let report = control.state().unwrap();
+        assert_eq!(report.state, Some(state((2, 0, 1), UNBOOTABLE)));
+        control.sync().unwrap();
+        check(&mut control, state((2, 0, 1), UNBOOTABLE), Slot::A);
+        // The record knows nothing, the mirror does.
+        let record = control.oem_config.confirmed();
+        store::write_span(&mut control.io, record, &[0xff; 512]).unwrap();
+        destroy_environment(&mut control);
+        assert!(control.repair().unwrap().confirmed_record);
+        check(&mut control, state((2, 0, 1), UNBOOTABLE), Slot::A);
+        // Neither does.
+        control.write_gpt(&BootState::default()).unwrap();
+        store::write_span(&mut control.io, record, &[0xff; 512]).unwrap();
+        destroy_environment(&mut control);
+        control.io.log.clear();
+        let refused = control.repair().unwrap_err();
+        assert!(matches!(refused, ControlError::NoSource(_)), "{refused}");
+        assert_eq!(refused.exit(), crate::exit::Exit::Refused);
+        assert!(control.io.log.is_empty());
+    });
+}
+
+#[test]
+fn a_damaged_confirmed_record_is_rebuilt() {
+    for_all(|mut control, _| {
+        let record = control.oem_config.confirmed();
+        store::write_span(&mut control.io, record, &[0; 512]).unwrap();
+        assert!(control.sync().unwrap().confirmed_record);
+        check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+    });
+}
+
+#[test]
+fn a_redundant_copy_that_is_damaged_is_mended() {
+    let mut control = flashed(KINDS[3], SectorSize::B512);
+    let Authority::Redundant(store) = control.authority else {
+        panic!("not redundant");
+    };
+    for copy in store.copies {
+        store::write_span(&mut control.io, copy, &[1; 512]).unwrap();
+        assert!(control.state().unwrap().degraded);
+        assert!(control.sync().unwrap().environment);
+        check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+    }
+}
+
+#[test]
+fn no_older_redundant_copy_brings_a_slot_back() {
+    for damaged in 0..2 {
+        let mut control = flashed(KINDS[3], SectorSize::B512);
+        control
+            .activate(Slot::A, Slot::B, TryCount::DEFAULT, Proof::Record)
+            .unwrap();
+        control.invalidate(Slot::A, Slot::B).unwrap();
+        let Authority::Redundant(store) = control.authority else {
+            panic!("not redundant");
+        };
+        store::write_span(&mut control.io, store.copies[damaged], &[0; 512]).unwrap();
+        let report = control.state().unwrap();
+        assert_eq!(report.state, Some(state(GOOD, UNBOOTABLE)));
+    }
+}
+
+#[test]
+fn a_block_that_grub_can_read_but_not_change_is_written_anew() {
+    let mut control = flashed(KINDS[1], SectorSize::B512);
+    let Authority::GrubBlock(store) = control.authority else {
+        panic!("not a GRUB block");
+    };
+    let mut block = [0; 512];
+    store::read_span(&mut control.io, store.block, &mut block).unwrap();
+    block[500..].fill(b'x');
+    store::write_span(&mut control.io, store.block, &block).unwrap();
+    assert!(control.state().unwrap().degraded);
+    assert!(control.sync().unwrap().environment);
+    check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+    store::read_span(&mut control.io, store.block, &mut block).unwrap();
+    assert!(grub_env::is_editable(&block));
+}

@@ -50,9 +50,13 @@ enum Verb {
     /// The slot that the loader tries first
     Next,
     /// Compare the content of a slot with its slot record; of both if none is named
-    Verify { slot: Option<Slot> },
+    Verify {
+        /// `a` or `b`
+        slot: Option<Slot>,
+    },
     /// Put a slot on trial from the next boot on
     Activate {
+        /// `a` or `b`, not the active one
         slot: Slot,
         /// Boots that it gets to prove itself, 1 to 9
         #[arg(long, value_parser = try_count, default_value = "3", value_name = "N")]
@@ -64,7 +68,10 @@ enum Verb {
     /// Confirm the active slot
     MarkSuccessful,
     /// Take a slot out of the selection
-    MarkUnbootable { slot: Slot },
+    MarkUnbootable {
+        /// `a` or `b`, not the active one
+        slot: Slot,
+    },
     /// Prefer the passive slot from the next boot on
     Rollback {
         /// Boots that it gets to prove itself if both slots are confirmed, 1 to 9

@@ -41,7 +41,7 @@ pub struct Payload {
     /// Lowest running version that can be updated to it
     #[arg(long, value_name = "VERSION")]
     min_version: Option<String>,
-    /// What a device must be able to do (may be given again)
+    /// What a device must be able to do, else it refuses; none is defined yet (may be given again)
     #[arg(long)]
     requires: Vec<String>,
     /// Date for people to read, such as 2026-11-21 [default: the day of SOURCE_DATE_EPOCH, or none]

@@ -41,7 +41,8 @@ pub struct Arguments {
     /// Do everything but write.
     #[arg(long)]
     check: bool,
-    /// Rules to override: downgrade, rolled-back, on-trial, board, same.
+    /// Rules to override: downgrade (older version, lower index, min_version), rolled-back (it failed here before),
+    /// on-trial (the active slot is not confirmed), board, same (it runs or is staged already).
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     force: Vec<Reason>,
     /// Print what was done as one line of JSON.

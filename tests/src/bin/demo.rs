@@ -57,7 +57,7 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     story.plain(
         "Tandem in a virtual machine: a PC with two slots for its system, updated over HTTP.",
     );
-    story.plain("Takes about 3 minutes on two idle cores without hardware virtualisation, and up to 5 more to build everything first.");
+    story.plain("About 3 minutes on two idle cores without hardware virtualisation, and some more where programs have to be built.");
 
     story.chapter("build: Debian's kernel, busybox and Tandem's programs as releases 1.0.0, 2.0.0 and a broken 3.0.0");
     let dir = project_dir().join("target/demo");
@@ -80,7 +80,7 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
 
     story.chapter("power on");
     rig.power_on()?;
-    choice(story, &mut rig, Slot::A)?;
+    boots_confirmed(story, &mut rig, Slot::A)?;
     running(story, &mut rig, Slot::A, &v1)?;
 
     story
@@ -88,7 +88,7 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     install(story, &mut rig, &v2)?;
     rig.reboot()?;
     story.event("reboot");
-    choice(story, &mut rig, Slot::B)?;
+    boots_on_trial(story, &mut rig, Slot::B)?;
     running(story, &mut rig, Slot::B, &v2)?;
     story.event("health passed: 2.0.0 is confirmed");
 
@@ -97,11 +97,11 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     rig.reboot()?;
     story.event("reboot");
     for _ in 0..TRIES {
-        choice(story, &mut rig, Slot::A)?;
+        boots_on_trial(story, &mut rig, Slot::A)?;
         rig.wait_for("tandem-demo: version 3.0.0 is starting")?;
         story.event("3.0.0 starts, its health check fails, it reboots");
     }
-    choice(story, &mut rig, Slot::B)?;
+    boots_confirmed(story, &mut rig, Slot::B)?;
     running(story, &mut rig, Slot::B, &v2)?;
     let again = rig.apply(&broken)?;
     story.event(format_args!(
@@ -128,18 +128,29 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     Ok(())
 }
 
-fn choice(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
-    let line = rig.loader_line()?;
+fn boots_confirmed(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
+    choice(rig, slot)?;
+    story.event(format_args!("GRUB boots slot {slot}, which is confirmed"));
+    Ok(())
+}
+
+fn boots_on_trial(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
+    let left = choice(rig, slot)?;
     story.event(format_args!(
-        "GRUB boots slot {}, {} tries left",
-        line.slot, line.tries
+        "GRUB spends a try of slot {slot} and boots it; tries left: {left}"
     ));
+    Ok(())
+}
+
+/// Waits for GRUB to choose this slot; the tries that are left to it.
+fn choice(rig: &mut Rig<'_>, slot: Slot) -> Result<u8> {
+    let line = rig.loader_line()?;
     ensure!(
         line.slot == slot,
         "expect GRUB to boot slot {slot}: it chose {}",
         line.slot
     );
-    Ok(())
+    Ok(line.tries)
 }
 
 fn running(story: &Story, rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<()> {

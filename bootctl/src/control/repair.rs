@@ -1,6 +1,7 @@
 //! Repair of what is damaged, and the comparison of mirror and authority at every boot.
 
 use super::{Authority, Control, ControlError};
+use crate::gpt::Copies;
 use crate::transition::{mirror_follows, rebuild};
 use crate::vars::LostReason;
 use crate::{BlockIo, BootState, Slot};
@@ -64,8 +65,13 @@ impl<B: BlockIo> Control<B> {
         self.reload()?;
         let mut report = RepairReport::default();
         if self.gpt.needs_repair() {
-            let (copies, at_end) = (self.gpt.copies(), self.gpt.backup_at_end());
-            log::warn!("partition table: {copies:?}, backup at the end: {at_end}: repaired");
+            let found = match self.gpt.copies() {
+                Copies::PrimaryOnly => "only the primary copy is good",
+                Copies::BackupOnly => "only the backup copy is good",
+                Copies::Differ => "the copies differ, the primary counts",
+                Copies::Both => "the backup copy is not at the end of the disk",
+            };
+            log::warn!("partition table: {found}: written again");
             report.table = self.gpt.commit(&mut self.io)?;
         }
         let reading = self.read_authority()?;

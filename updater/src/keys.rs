@@ -1,15 +1,14 @@
 //! Folders of public keys: PEM files (SPKI) as `openssl pkey -pubout` makes them, named `*.pub.pem`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use bootctl::BlockIo;
 use ed25519_dalek::VerifyingKey;
 use ed25519_dalek::pkcs8::DecodePublicKey;
-use nix::fcntl::OFlag;
 
+use crate::files;
 use crate::offline::{OfflineError, OfflineFiles};
 use crate::signature::{KeyError, KeySet};
 
@@ -120,7 +119,7 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, KeysError> {
 
 fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
     let mut text = Vec::new();
-    let read = open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
+    let read = files::open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
     match read {
         Err(source) => {
             let path = path.to_path_buf();
@@ -137,13 +136,6 @@ fn decode(path: &Path, text: &[u8]) -> Result<VerifyingKey, KeysError> {
         .and_then(|text| VerifyingKey::from_public_key_pem(text).ok());
     let path = path.to_path_buf();
     key.ok_or(KeysError::NotAKey { path })
-}
-
-/// A pipe that nobody writes to must not hold the device up.
-fn open(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.custom_flags(OFlag::O_NONBLOCK.bits());
-    options.read(true).open(path)
 }
 
 #[cfg(test)]
@@ -193,7 +185,7 @@ mod tests {
         let root = TempDir::new().unwrap();
         let fifo = root.path().join("a.pub.pem");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
-        assert!(matches!(load(root.path()), Err(KeysError::NotAKey { .. })));
+        assert!(matches!(load(root.path()), Err(KeysError::Read { .. })));
     }
 
     #[test]

@@ -14,6 +14,8 @@ pub mod decode;
 pub mod engine;
 #[cfg(feature = "std")]
 pub mod ext4;
+#[cfg(feature = "std")]
+mod files;
 pub mod gates;
 pub mod hash;
 #[cfg(feature = "std")]

@@ -1,13 +1,14 @@
 //! What a boot that did not get as far as health left behind: the loader's word on the kernel command line, init's
 //! note, the kernel's last messages.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use bootctl::Slot;
 
+use crate::files;
 use crate::journal::{Cause, Reason};
 
 /// One line that init leaves when it can't go on with a slot: `slot=b mount /usr: …`, or `slot=unknown …`.
@@ -121,7 +122,7 @@ fn parameter<'a>(command_line: &'a str, name: &str) -> Option<&'a str> {
 
 fn read(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
-    File::open(path)?.take(READ_MAX).read_to_end(&mut text)?;
+    files::open(path)?.take(READ_MAX).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

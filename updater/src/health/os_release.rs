@@ -1,8 +1,9 @@
 //! What the running slot says it is: `lib/os-release` of `/usr`.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+
+use crate::files;
 
 /// Largest file that is read, in bytes.
 const FILE_MAX: u64 = 64 << 10;
@@ -37,7 +38,7 @@ impl OsRelease {
     pub fn read(root: &Path) -> Result<Self, OsReleaseError> {
         let path = root.join(PATH);
         let mut text = Vec::new();
-        let read = File::open(&path)
+        let read = files::open(&path)
             .and_then(|f| f.take(FILE_MAX.saturating_add(1)).read_to_end(&mut text));
         match read {
             Err(source) => Err(OsReleaseError::Read { path, source }),

@@ -1,12 +1,14 @@
 //! `history.jsonl`: one line of JSON per event, oldest first, bounded.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use bootctl::Slot;
 use serde::{Deserialize, Serialize};
+
+use crate::files;
 
 use super::data::Release;
 use super::reason::{DETAIL_MAX, Reason, truncate};
@@ -128,7 +130,7 @@ fn drop_older_half(dir: &Path, path: &Path) -> Result<(), JournalError> {
 
 fn read_text(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    match File::open(path) {
+    match files::open(path) {
         Ok(file) => file.take(SIZE_MAX).read_to_end(&mut text)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
         Err(error) => return Err(error),

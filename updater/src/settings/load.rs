@@ -1,8 +1,9 @@
 //! Reading the two files.
 
-use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::path::Path;
+
+use crate::files;
 
 use super::{FILE_MAX, Layer, Problem, Settings};
 
@@ -26,7 +27,7 @@ pub fn load(root: &Path) -> Settings {
 
 fn read(root: &Path, layer: Layer) -> (Vec<u8>, Option<io::Error>) {
     let mut text = Vec::new();
-    let file = match File::open(root.join(layer.path())) {
+    let file = match files::open(&root.join(layer.path())) {
         Ok(file) => file,
         Err(error) if error.kind() == ErrorKind::NotFound => return (text, None),
         Err(error) => return (text, Some(error)),

@@ -1,0 +1,53 @@
+//! Opening files that somebody else has put there.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::fcntl::OFlag;
+
+/// Opens a file for reading. A pipe, whose other end nobody may ever open, is an error and not waited for.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.custom_flags(OFlag::O_NONBLOCK.bits());
+    let file = options.read(true).open(path)?;
+    if file.metadata()?.file_type().is_fifo() {
+        return Err(io::Error::other("it is a pipe"));
+    }
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use crate::health::os_release::OsRelease;
+    use crate::journal::{Journal, history};
+    use crate::settings;
+
+    #[test]
+    fn a_fifo_in_place_of_a_file_of_ours_is_not_waited_for() {
+        let root = tempfile::TempDir::new().unwrap();
+        let root = root.path();
+        for path in [
+            "etc/tandem/update.conf",
+            "usr/lib/tandem/update.conf",
+            "usr/lib/os-release",
+            "var/lib/tandem/journal.json",
+            "var/lib/tandem/history.jsonl",
+        ] {
+            let path = root.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+        }
+        assert!(!settings::load(root).may_act_alone());
+        assert!(OsRelease::read(root).is_err());
+        let journal = root.join("var/lib/tandem");
+        assert_eq!(Journal::load(&journal).floor(), 0);
+        assert!(history::read(&journal).is_err());
+    }
+}

@@ -187,8 +187,14 @@ pub fn set(copy: &mut [u8], layout: Layout, name: &str, value: &str) -> Result<(
         .map(|e| e.length)
         .sum();
     let added = name.len() + value.len() + 2;
+    let unterminated = |data: &[u8], end: usize| {
+        let last = end.checked_sub(1).and_then(|last| data.get(last));
+        last.is_some_and(|byte| *byte != 0)
+    };
     // One more byte for the empty entry that ends the list.
     let needed = header + end.saturating_sub(freed) + added + 1;
+    // And one where the last entry runs to the very end: what follows it must not become a part of its value.
+    let needed = needed + usize::from(unterminated(data, end));
     if needed > size {
         return Err(no_space(needed));
     }
@@ -201,6 +207,7 @@ pub fn set(copy: &mut [u8], layout: Layout, name: &str, value: &str) -> Result<(
         }
         end = new_end;
     }
+    end += usize::from(unterminated(data, end));
     let parts = [name, "=", value, "\0\0"];
     overwrite(data, end, parts.iter().flat_map(|part| part.bytes()));
     Ok(())

@@ -148,6 +148,28 @@ fn doubled_and_odd_entries_of_ours_become_one() {
 }
 
 #[test]
+fn an_entry_without_its_end_does_not_swallow_the_next() {
+    for layout in [Layout::Single, Layout::Redundant] {
+        // The last entry runs to the end of the copy.
+        let mut copy = sealed(b"tandem_a_tries=3\0tandem_a_tries=3\0foo=", layout, b'x');
+        encode(&mut copy, layout, 1, &staged()).unwrap();
+        assert_eq!(decode(&copy, layout), Ok(staged()));
+        set(&mut copy, layout, "foo", "bar").unwrap();
+        seal(&mut copy, layout, 2);
+        assert_eq!(decode(&copy, layout), Ok(staged()));
+        let env = UbootEnv::new(&copy, layout).unwrap();
+        assert_eq!(env.lookup("foo"), Lookup::One(b"bar"));
+        // What two short entries leave is room for one, behind the end of the last.
+        let mut copy = sealed(b"v=1\0v=2222222222\0foo=", layout, b'x');
+        set(&mut copy, layout, "v", "3").unwrap();
+        seal(&mut copy, layout, 3);
+        let env = UbootEnv::new(&copy, layout).unwrap();
+        assert_eq!(env.lookup("v"), Lookup::One(b"3"));
+        assert!(matches!(env.lookup("foo"), Lookup::One(raw) if raw.ends_with(b"xx")));
+    }
+}
+
+#[test]
 fn a_full_copy_is_refused_unchanged() {
     let mut copy = vec![0; 24];
     set(&mut copy, Layout::Single, "abc", "12345678901234").unwrap();

@@ -3,6 +3,7 @@
 //! Everything the guest says on its first serial port is kept, written to a log file and searched by [`Machine::wait_for`].
 //! Emulation is by software only, so that a run means the same on every machine.
 
+mod monitor;
 mod serial;
 
 use std::fs::File;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use monitor::Monitor;
 use serial::Serial;
 
 const QEMU: &str = "qemu-system-x86_64";
@@ -75,12 +77,13 @@ pub struct Setup {
 }
 
 impl Setup {
-    fn command(&self) -> Result<Command> {
+    fn command(&self, monitor: &Monitor) -> Result<Command> {
         // A run that is ended leaves no machines behind.
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", QEMU]);
         command.args("-accel tcg -machine pc -m 512 -smp 1 -nodefaults".split(' '));
-        command.args("-vga none -display none -monitor none -serial stdio".split(' '));
+        command.args("-vga none -display none -serial stdio".split(' '));
+        command.args(["-monitor", &monitor.argument()]);
         command.args(["-netdev", "user,id=net0"]);
         command.args(["-device", "virtio-net-pci,netdev=net0,romfile="]);
         if self.firmware == Firmware::Uefi {
@@ -127,7 +130,8 @@ impl Setup {
     pub fn start(&self) -> Result<Machine> {
         let log = File::options().create(true).append(true).open(&self.log);
         let log = log.with_context(|| format!("open serial log {}", self.log.display()))?;
-        let mut command = self.command()?;
+        let monitor = Monitor::new();
+        let mut command = self.command(&monitor)?;
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -139,6 +143,7 @@ impl Setup {
         Ok(Machine {
             child,
             serial,
+            monitor,
             log: self.log.clone(),
             started: Instant::now(),
             numbers: 0,
@@ -151,6 +156,7 @@ impl Setup {
 pub struct Machine {
     child: Child,
     serial: Serial,
+    monitor: Monitor,
     log: PathBuf,
     started: Instant,
     numbers: u32,
@@ -170,8 +176,9 @@ impl Machine {
             }
             let Some(left) = end.checked_duration_since(Instant::now()) else {
                 bail!(
-                    "wait {} s for {needles:?}: not seen; {}",
+                    "wait {} s for {needles:?}: not seen; {}; {}",
                     timeout.as_secs(),
+                    self.look(),
                     self.last_words()
                 );
             };
@@ -213,8 +220,9 @@ impl Machine {
         while self.child.try_wait().context("wait for qemu")?.is_none() {
             let Some(left) = end.checked_duration_since(Instant::now()) else {
                 bail!(
-                    "wait {} s for the machine to turn off: still on; {}",
+                    "wait {} s for the machine to turn off: still on; {}; {}",
                     timeout.as_secs(),
+                    self.look(),
                     self.last_words()
                 );
             };
@@ -251,6 +259,19 @@ impl Machine {
     #[must_use]
     pub fn uptime(&self) -> Duration {
         self.started.elapsed()
+    }
+
+    /// Notes beside the log what the processor of a machine that should have said something is doing.
+    fn look(&self) -> String {
+        let file = self.log.with_extension("processor.txt");
+        let noted = self
+            .monitor
+            .look()
+            .and_then(|text| std::fs::write(&file, text).context("write"));
+        match noted {
+            Ok(()) => format!("what its processor does is in {}", file.display()),
+            Err(error) => format!("what its processor does is not known: {error:#}"),
+        }
     }
 
     fn last_words(&self) -> String {
@@ -323,6 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn a_silent_machine_leaves_word_of_its_processor() {
+        let dir = tempfile::tempdir().unwrap();
+        let setup = Setup {
+            firmware: Firmware::Bios,
+            drives: Vec::new(),
+            work_dir: dir.path().to_path_buf(),
+            log: dir.path().join("serial.log"),
+        };
+        let mut machine = setup.start().unwrap();
+        let error = machine.wait_for("never said", Duration::from_secs(1));
+        let file = dir.path().join("serial.processor.txt");
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains("EIP=") || text.contains("RIP="), "{text}");
+        assert!(
+            error
+                .unwrap_err()
+                .to_string()
+                .contains("serial.processor.txt")
+        );
+    }
+
+    #[test]
     fn the_guest_gets_firmware_and_disks_only() {
         let setup = Setup {
             firmware: Firmware::Bios,
@@ -330,7 +373,7 @@ mod tests {
             work_dir: PathBuf::from("."),
             log: PathBuf::from("log"),
         };
-        let command = setup.command().unwrap();
+        let command = setup.command(&Monitor::new()).unwrap();
         let arguments: Vec<_> = command
             .get_args()
             .map(|argument| argument.to_string_lossy().into_owned())

@@ -16,6 +16,7 @@ use core::str::FromStr;
 use heapless::String;
 use serde::Deserialize;
 
+use crate::confirmed::CONFIRMED_FROM_END;
 use crate::slot_record::SLOT_RECORD_BYTES;
 
 /// Length of the record in bytes.
@@ -116,7 +117,9 @@ pub enum DescriptorError {
     StoreKind,
     #[error("environment of {0} bytes, allowed are multiples of 512 from 512 to {MAX_ENV_BYTES}")]
     StoreSize(u64),
-    #[error("environment at byte {offset} of OEM-CONFIG, which has {oem_config} bytes")]
+    #[error(
+        "environment at byte {offset} of OEM-CONFIG, which has {oem_config} bytes, is not within it or lies on another record"
+    )]
     StoreOffset { offset: u64, oem_config: u64 },
 }
 
@@ -204,10 +207,16 @@ impl Descriptor {
         if size == 0 || size > MAX_ENV_BYTES as u64 || size % 512 != 0 {
             return Err(DescriptorError::StoreSize(size));
         }
-        // The last MiB holds our records; only the U-Boot sector has its place there.
+        // The last MiB holds our records; only the U-Boot sector has its place there. A store that lay on a record, or
+        // with it on one sector of any size, would be written over it.
+        let records =
+            [DESCRIPTOR_FROM_END, CONFIRMED_FROM_END].map(|d| oem_config.saturating_sub(d));
         for offset in offsets {
             let end = offset.checked_add(size).filter(|&end| end <= oem_config);
-            if end.is_none() || offset % 512 != 0 {
+            let clear = |record: &u64| {
+                end.is_some_and(|end| end <= *record) || offset >= record.saturating_add(4096)
+            };
+            if end.is_none() || offset % 512 != 0 || !records.iter().all(clear) {
                 return Err(DescriptorError::StoreOffset { offset, oem_config });
             }
         }

@@ -86,7 +86,16 @@ fn refusals() {
         with("\"size\":512", "\"size\":32768"),
         DescriptorError::StoreSize(32768)
     );
-    for offset in ["1069057", "16777216", "18446744073709551104"] {
+    // The last four lie on the descriptor or the confirmed record.
+    for offset in [
+        "1069057",
+        "16777216",
+        "18446744073709551104",
+        "15728640",
+        "15732224",
+        "16252928",
+        "16256512",
+    ] {
         let offset: u64 = offset.parse().unwrap();
         let error = with("1069056", &offset.to_string());
         let oem_config = OEM_CONFIG;

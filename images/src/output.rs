@@ -2,11 +2,13 @@
 
 use std::fs::{File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tempfile::NamedTempFile;
+
+use crate::failure::Failure;
 
 use crate::failure::refuse;
 
@@ -101,6 +103,26 @@ impl Output {
         File::open(folder_of(&self.target))
             .and_then(|folder| folder.sync_all())
             .with_context(|| format!("flush the folder of {name}"))
+    }
+}
+
+/// Makes sure that `target` is none of the files that it is made from.
+///
+/// # Errors
+/// It is one of them, under this name or another.
+pub fn is_no_input<'a>(target: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+    // Where nothing is yet nothing is lost.
+    let Some(found) = file(target) else {
+        return Ok(());
+    };
+    match inputs.into_iter().find(|input| file(input) == Some(found)) {
+        None => Ok(()),
+        Some(input) => {
+            let (target, input) = (target.display(), input.display());
+            let text = format!("write {target}: it is what is read as {input} (--out)");
+            Err(Failure::Usage(text).into())
+        }
     }
 }
 

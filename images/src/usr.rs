@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 
 use crate::os_release::OsRelease;
-use crate::output::Output;
+use crate::output::{Output, is_no_input};
 use crate::tree::{Kind, Tree};
 use crate::{ext4, kernel, keys, os_release};
 
@@ -27,6 +27,7 @@ pub struct Made {
 /// # Errors
 /// The tree does not fit, holds what an image can't, or a tool of e2fsprogs is missing. Nothing is left at `out` then.
 pub fn make(root: &Path, keys: &[&Path], size: Option<u64>, time: u32, out: &Path) -> Result<Made> {
+    is_no_input(out, keys.iter().copied())?;
     let mut tree = Tree::read(root)?;
     if let Some(found) = tree.get("lost+found") {
         ensure!(

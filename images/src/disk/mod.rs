@@ -20,7 +20,7 @@ use crate::fat::{self, Volume};
 use crate::image::Image;
 use crate::image_io::ImageIo;
 use crate::loader::Loader;
-use crate::output::Output;
+use crate::output::{Output, is_no_input};
 use crate::region::copy_sparse;
 use crate::tree::Tree;
 use crate::{ext4, keys, payload};
@@ -64,6 +64,8 @@ pub struct Built {
 /// The image is not one that the board boots or does not fit, a tool is missing, or the file can't be written. Nothing
 /// is left at `out` then.
 pub fn build(options: &Options, out: &Path) -> Result<Built> {
+    let keys = options.keys.iter().map(PathBuf::as_path);
+    is_no_input(out, keys.chain([options.usr]))?;
     let board = options.board;
     let image = Image::open(options.usr, &[board])?;
     if options.sector_size == SectorSize::B4096 && !board.sectors_4096 {

@@ -12,7 +12,7 @@ use updater::signature::key_id;
 use crate::Failure;
 use crate::failure::refuse;
 use crate::keys;
-use crate::output::Output;
+use crate::output::{Output, is_no_input};
 
 /// Writes `payload` with one more signature to `out`, which may be the same file. The signature is the 64 raw bytes that
 /// `openssl pkeyutl -sign -rawin` makes of the manifest bytes.
@@ -21,6 +21,8 @@ use crate::output::Output;
 /// The signature is not one of this manifest by this key, the key has signed already, there are four signatures, or a
 /// file can't be read or written.
 pub fn attach(payload: &Path, signature: &Path, key: &Path, out: &Path) -> Result<()> {
+    // The payload itself may be replaced.
+    is_no_input(out, [signature, key])?;
     let shown = payload.display();
     let key = keys::read_public(key)?;
     let signature = read_signature(signature)?;

@@ -17,7 +17,7 @@ use super::{emit, name, push};
 use crate::Failure;
 use crate::failure::refuse;
 use crate::image::Image;
-use crate::output::Output;
+use crate::output::{Output, is_no_input};
 
 /// zstd level: beyond it, a block of 256 KiB gains little.
 pub const DEFAULT_LEVEL: i32 = 15;
@@ -55,6 +55,7 @@ pub struct Packed {
 /// The image is not one that all boards boot, or says that it is another release; a rule of the format is broken; a key
 /// can't be read; the file can't be written. Nothing is left at `out` then.
 pub fn pack(spec: &Spec, keys: &[PathBuf], out: &Path) -> Result<Packed> {
+    is_no_input(out, keys.iter().map(PathBuf::as_path).chain([spec.usr]))?;
     let boards: Vec<_> = spec
         .boards
         .iter()

@@ -189,3 +189,22 @@ fn large_sectors_start_from_uefi_only_and_are_laid_out_in_them() {
     let v1 = bench.read("v1.img");
     assert!(disk[72 << 20..][..v1.len()] == v1[..]);
 }
+
+#[test]
+fn an_output_that_is_an_input_keeps_its_bytes() {
+    let bench = Bench::new();
+    bench.releases();
+    let build = "build --board x86_64-grub --product demo --version 1.0.0 --usr v1.img --key keys/release.pub.pem";
+    let pack = "payload --product demo --board x86_64-grub --version 2.0.0 --rollback-index 2 --usr v2.img --key keys/release.key.pem";
+    for (line, input) in [
+        (build, "v1.img"),
+        (build, "keys/release.pub.pem"),
+        (pack, "v2.img"),
+        (pack, "keys/../keys/release.key.pem"),
+    ] {
+        let before = std::fs::read(bench.path(input)).unwrap();
+        let error = bench.image_fails(&format!("{line} --out {input}"), 2);
+        assert!(error.contains("--out"), "{error}");
+        assert!(std::fs::read(bench.path(input)).unwrap() == before);
+    }
+}

@@ -74,7 +74,7 @@ pub fn apply(
         Some(path) => path.clone(),
         None => {
             bootctl::active::active_usr()
-                .map_err(|error| ApplyError::failed(format!("{error} (--disk names one)")))?
+                .map_err(|error| ApplyError::no_disk(&error))?
                 .disk_path
         }
     };

@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Display};
 
+use bootctl::active::ActiveError;
 use bootctl::control::ControlError;
 use bootctl::exit::Exit;
 use bootctl::transaction::TransactionError;
@@ -29,6 +30,9 @@ pub enum ApplyError {
     Keys(#[from] KeysError),
     #[error("{0}")]
     NoKeys(String),
+    /// No disk was named, and this machine runs from none of ours.
+    #[error("{0}")]
+    NoDisk(String),
     #[error("{0}")]
     Failed(String),
 }
@@ -36,6 +40,15 @@ pub enum ApplyError {
 impl ApplyError {
     pub(super) fn failed(cause: impl Display) -> Self {
         Self::Failed(cause.to_string())
+    }
+
+    /// A disk has to be named where the machine runs from none of ours; where that can't be told something is broken.
+    pub(super) fn no_disk(cause: &ActiveError) -> Self {
+        let text = format!("{cause}; name one with --disk");
+        match cause {
+            ActiveError::NoUsrMount | ActiveError::NotAPartition { .. } => Self::NoDisk(text),
+            _ => Self::Failed(text),
+        }
     }
 
     pub(super) fn control<E: Debug + Display>(verb: &str, cause: &ControlError<E>) -> Self {
@@ -55,7 +68,27 @@ impl ApplyError {
             Self::NotAllowed(_) => Exit::Refused,
             Self::Lock(TransactionError::Busy { .. }) => Exit::Busy,
             Self::Keys(_) | Self::NoKeys(_) => Exit::Verification,
+            Self::NoDisk(_) => Exit::Usage,
             Self::Lock(_) | Self::Failed(_) => Exit::Failed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_machine_without_a_slot_needs_the_flag_as_with_bootctl() {
+        let none = ApplyError::no_disk(&ActiveError::NoUsrMount);
+        assert_eq!(none.exit(), Exit::Usage);
+        assert!(none.to_string().ends_with("; name one with --disk"));
+        let broken = ApplyError::no_disk(&ActiveError::Read {
+            path: "/proc/self/mountinfo".into(),
+            cause: io::ErrorKind::PermissionDenied.into(),
+        });
+        assert_eq!(broken.exit(), Exit::Failed);
     }
 }

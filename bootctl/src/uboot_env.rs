@@ -199,9 +199,10 @@ pub fn set(copy: &mut [u8], layout: Layout, name: &str, value: &str) -> Result<(
         return Err(no_space(needed));
     }
     while let Some((at, length)) = find(data, name) {
-        let tail = at + length;
+        // Once something was removed, a last entry without its end has found one in the zeros behind the list.
+        let tail = end.min(at + length);
         data.copy_within(tail..end, at);
-        let new_end = end - length;
+        let new_end = end - (tail - at);
         if let Some(freed) = data.get_mut(new_end..end) {
             freed.fill(0);
         }

@@ -170,6 +170,19 @@ fn an_entry_without_its_end_does_not_swallow_the_next() {
 }
 
 #[test]
+fn two_entries_of_a_name_the_last_without_its_end_do_not_panic() {
+    for layout in [Layout::Single, Layout::Redundant] {
+        let mut copy = sealed(b"v=1\0foo=bar\0v=", layout, b'x');
+        set(&mut copy, layout, "v", "3").unwrap();
+        seal(&mut copy, layout, 1);
+        let env = UbootEnv::new(&copy, layout).unwrap();
+        assert_eq!(env.lookup("v"), Lookup::One(b"3"));
+        let env = UbootEnv::new(&copy, layout).unwrap();
+        assert_eq!(env.lookup("foo"), Lookup::One(b"bar"));
+    }
+}
+
+#[test]
 fn a_full_copy_is_refused_unchanged() {
     let mut copy = vec![0; 24];
     set(&mut copy, Layout::Single, "abc", "12345678901234").unwrap();

@@ -5,6 +5,7 @@
 mod device;
 
 use std::fs;
+use std::path::Path;
 
 use bootctl::Slot;
 use device::{Device, GOOD, SPENT, TRIAL, attributes, manifest};
@@ -38,6 +39,16 @@ fn a_slot_that_passes_is_confirmed_and_the_floor_rises() {
     let before = device.snapshot();
     assert_eq!(device.health(Slot::B).0, 0);
     assert_eq!(device.snapshot(), before);
+}
+
+#[test]
+fn a_root_that_is_a_relative_path_is_still_found_by_its_checks() {
+    let device = Device::new();
+    device.stage(Slot::B);
+    device.put_check("required.d/10-ok", "exit 0");
+    let root = device.root();
+    let (code, text) = device.health_below(Path::new(root.file_name().unwrap()), Slot::B);
+    assert_eq!(code, 0, "{text}");
 }
 
 #[test]

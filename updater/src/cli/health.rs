@@ -54,7 +54,7 @@ impl Arguments {
 
     fn system(self) -> Result<System, HealthError> {
         match (self.disk, self.active, self.root) {
-            (Some(disk), Some(active), Some(root)) => Ok(System { root, disk, active }),
+            (Some(disk), Some(active), Some(root)) => System::at(&root, disk, active),
             // The three come together.
             _ => System::running(),
         }

@@ -1,6 +1,7 @@
 //! Health on a running system, or on files that stand for one.
 
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::{self, Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -43,6 +44,8 @@ pub enum HealthError {
         "find the running slot: partition {partition} of {disk} at /usr is not a USR partition"
     )]
     NotASlot { disk: PathBuf, partition: u32 },
+    #[error("find folder {root}: {cause} (--root)")]
+    Root { root: PathBuf, cause: io::Error },
     #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("check {disk}: {source}")]
@@ -64,6 +67,19 @@ impl HealthError {
 }
 
 impl System {
+    /// A system that isn't running, with its files below `root`.
+    ///
+    /// # Errors
+    /// `root` is relative and the current folder unknown.
+    pub fn at(root: &Path, disk: PathBuf, active: Slot) -> Result<Self, HealthError> {
+        // Checks run in the folder `/`, from where a relative path would lead elsewhere.
+        let root = path::absolute(root).map_err(|cause| HealthError::Root {
+            root: root.to_owned(),
+            cause,
+        })?;
+        Ok(Self { root, disk, active })
+    }
+
     /// The running system. Reads the mount table.
     ///
     /// # Errors

@@ -157,13 +157,19 @@ impl Device {
 
     /// `update_engine health` with this slot running; its exit code and output.
     pub fn health(&self, active: Slot) -> (i32, String) {
+        self.health_below(&self.root(), active)
+    }
+
+    /// As [`Self::health`], with `root` as it would be typed in the folder that holds the root.
+    pub fn health_below(&self, root: &Path, active: Slot) -> (i32, String) {
         let output: Output = Command::new(env!("CARGO_BIN_EXE_update_engine"))
+            .current_dir(self.root().parent().unwrap())
             .arg("health")
             .arg("--disk")
             .arg(self.disk())
             .args(["--active", active.as_str()])
             .arg("--root")
-            .arg(self.root())
+            .arg(root)
             .output()
             .unwrap();
         let mut text = String::from_utf8(output.stdout).unwrap();

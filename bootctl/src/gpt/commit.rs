@@ -1,8 +1,8 @@
 //! Writing a table so that a cut of power at any moment leaves one valid copy.
 //!
 //! One copy is written completely, entries and then header, and flushed before the other one is touched: the backup
-//! first, so that an error there leaves the primary alone. Where the primary is damaged and the backup would be
-//! overwritten in place, the primary is rebuilt from it beforehand.
+//! first, so that an error there leaves the primary alone. Where the primary is damaged and the backup changes or moves,
+//! the primary is rebuilt from it beforehand.
 //!
 //! A commit always leaves the backup in the last sector of the disk. On a disk that has grown, a torn primary header
 //! would otherwise leave nobody who knows where the backup is.
@@ -172,10 +172,9 @@ impl Gpt {
         let this = &*self;
         let target = this.target()?;
         let backup = this.phase(&this.backup, &target.backup, &this.entries);
-        let must_keep_backup = this.copies == Copies::BackupOnly
-            && backup.is_some()
-            && this.overwrites_backup(target.backup.place);
-        let restore = if must_keep_backup {
+        // Even where the backup moves: its old place may be known from the header of the damaged primary alone, and the
+        // new place may hold what others read for want of a primary.
+        let restore = if this.copies == Copies::BackupOnly && backup.is_some() {
             this.restore_phase(&target)?
         } else {
             None
@@ -206,12 +205,6 @@ impl Gpt {
         header.alternate_lba = self.backup.place.header_lba;
         header.place = target.primary.place;
         Ok(self.phase(&self.primary, &header, &self.backup.entries))
-    }
-
-    /// Writing a backup at `place` would touch the backup that is there now.
-    fn overwrites_backup(&self, place: Place) -> bool {
-        let now = self.backup.place;
-        place.entries_lba <= now.header_lba && now.entries_lba <= place.header_lba
     }
 
     /// Both headers as they should be. Validates the whole table once more, so that no checksum covers what no check

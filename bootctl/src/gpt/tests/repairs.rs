@@ -1,6 +1,7 @@
 //! Damaged and different copies, disks that grew or shrank.
 
 use super::*;
+use crate::BlockIo;
 
 #[test]
 fn the_damaged_copy_is_rebuilt_and_only_that() {
@@ -135,6 +136,35 @@ fn on_a_larger_disk_only_a_validated_header_leads_to_the_backup() {
         Gpt::read(&mut disk),
         Err(GptError::NoValidCopy { .. })
     ));
+}
+
+/// A growth was cut: the primary's entries are torn, its old header leads to the backup's old place, and the new backup at
+/// the end is what the kernel finds. It must not be the next thing that is written.
+#[test]
+fn a_growth_cut_in_the_primary_restores_the_primary_before_the_new_backup_is_written_again() {
+    let mut disk = MemDisk::with_table(SectorSize::B512, 512);
+    disk.grow(100);
+    let mut grown = disk.clone();
+    let mut gpt = Gpt::read(&mut grown).unwrap();
+    gpt.relocate_backup().unwrap();
+    gpt.grow_last(ROOT, gpt.usable().last).unwrap();
+    gpt.commit(&mut grown).unwrap();
+    let backup: Vec<_> = grown.log[1..]
+        .split(Option::is_none)
+        .next()
+        .unwrap()
+        .to_vec();
+    for (lba, data) in backup.into_iter().flatten() {
+        disk.write_sectors(lba, &data).unwrap();
+    }
+    disk.sector_mut(4)[0] ^= 1;
+    disk.log.clear();
+    let mut gpt = Gpt::read(&mut disk).unwrap();
+    assert_eq!(gpt.copies(), Copies::BackupOnly);
+    gpt.commit(&mut disk).unwrap();
+    assert_eq!(disk.writes()[0], (4, 1), "the primary first");
+    assert_eq!(disk.log[1], None, "and flushed");
+    assert!(Gpt::read(&mut disk).unwrap().backup_at_end());
 }
 
 #[test]

@@ -65,9 +65,15 @@ impl CommitPlan<'_> {
 
     /// Hands every step to `act`, in order, and stops at its first error.
     ///
+    /// The first step is a flush: what a loader wrote, or a commit that failed half-way, may still be in the device's
+    /// cache, and must not get lost together with the first copy.
+    ///
     /// # Errors
     /// The first error of `act`.
     pub fn try_steps<E>(&self, mut act: impl FnMut(Step<'_>) -> Result<(), E>) -> Result<(), E> {
+        if !self.is_empty() {
+            act(Step::Flush)?;
+        }
         for phase in self.phases.iter().flatten() {
             phase.try_steps(self.sector, &mut act)?;
         }

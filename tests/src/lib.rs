@@ -4,6 +4,7 @@ pub mod fuzzing;
 pub mod guest;
 pub mod host_hash;
 pub mod http;
+pub mod powercut;
 pub mod programs;
 pub mod qemu;
 pub mod scenario;

@@ -1,0 +1,545 @@
+//! Runs every operation from every state, cuts it everywhere, and judges what is left.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use super::cuts::{Cut, Depth, Random, enumerate};
+use super::disk::{Event, Fault, SimDisk};
+use super::facts::Facts;
+use super::fixture::{Board, Fixture};
+use super::judge::{Case, Damage, Judged, Violation, must};
+use super::medium::{Key, Medium};
+use super::operation::Operation;
+use super::recovery::{FUTURES, Future, completed, recover};
+use super::report::{Counts, Finding, Report, describe};
+use super::search::losses;
+
+/// How much is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub depth: Depth,
+    pub seed: u64,
+    /// Of the media after a first cut, every how many-th is cut again during its recovery.
+    pub double_every: usize,
+    /// How the second cuts are enumerated.
+    pub second_depth: Depth,
+    /// Random runs of up to five cuts for each operation and state.
+    pub random_runs: usize,
+    /// Installations are repeated after one of so many recoveries.
+    pub repeat_one_of: u64,
+    /// Requests fail one by one.
+    pub faults: bool,
+    pub threads: usize,
+    /// Stop at the first finding.
+    pub stop: bool,
+}
+
+/// One operation from one state.
+#[derive(Clone, Debug)]
+pub struct Job<'a> {
+    pub fixture: &'a Fixture,
+    pub start: Medium,
+    pub running: usize,
+    pub operation: Operation,
+    pub tries: u8,
+    /// How the state came about.
+    pub path: Vec<String>,
+}
+
+/// Runs all jobs. The report does not depend on the number of threads.
+#[must_use]
+pub fn run(jobs: &[Job<'_>], plan: &Plan) -> Report {
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..plan.threads.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(job) = jobs.get(number) else { break };
+                    let mut worker = Worker::new(job, plan, number);
+                    worker.run();
+                    if plan.stop && !worker.findings.is_empty() {
+                        next.store(jobs.len(), Ordering::Relaxed);
+                    }
+                    let result = (number, worker.counts, worker.media, worker.findings);
+                    results
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(result);
+                }
+            });
+        }
+    });
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(number, ..)| *number);
+    let mut report = Report::default();
+    let mut seen: HashSet<(Board, u64, Key)> = HashSet::new();
+    for (number, mut counts, media, findings) in results {
+        let Some(job) = jobs.get(number) else {
+            continue;
+        };
+        let fixture = job.fixture;
+        let place = (fixture.board, fixture.sector_size.bytes());
+        counts.media = 0;
+        for key in media {
+            counts.media += u64::from(seen.insert((place.0, place.1, key)));
+        }
+        report.add(fixture.board.name(), job.operation.name(), &counts);
+        report.findings.extend(findings);
+    }
+    report
+}
+
+/// Cuts this log, instead of what the operation writes, everywhere.
+#[must_use]
+pub fn judge_log(job: &Job<'_>, plan: &Plan, log: &[Event]) -> Vec<Finding> {
+    let mut worker = Worker::new(job, plan, 0);
+    worker.cut_everywhere(log);
+    worker.findings
+}
+
+struct Worker<'a> {
+    case: Case<'a>,
+    plan: &'a Plan,
+    seed: u64,
+    path: &'a [String],
+    counts: Counts,
+    media: HashSet<Key>,
+    /// Media that were judged, and whether after a first cut or later.
+    judged: HashSet<(Key, bool)>,
+    findings: Vec<Finding>,
+}
+
+/// More findings than this of one job say nothing new.
+const ENOUGH: usize = 3;
+
+impl<'a> Worker<'a> {
+    fn new(job: &'a Job<'a>, plan: &'a Plan, number: usize) -> Self {
+        let mut case = Case::new(
+            job.fixture,
+            &job.start,
+            job.running,
+            job.operation,
+            job.tries,
+        );
+        case.repeat_one_of = plan.repeat_one_of;
+        Self {
+            case,
+            plan,
+            seed: plan
+                .seed
+                .wrapping_mul(1_000_003)
+                .wrapping_add(number as u64),
+            path: &job.path,
+            counts: Counts::default(),
+            media: HashSet::new(),
+            judged: HashSet::new(),
+            findings: Vec::new(),
+        }
+    }
+
+    fn run(&mut self) {
+        let disk = SimDisk::new(self.case.start.clone(), None);
+        let case = &self.case;
+        let result = case
+            .operation
+            .run(case.fixture, &disk, case.running, case.tries);
+        let log = disk.take_log();
+        let judged = self.judge_run(&disk, &result, &log);
+        self.note(judged, &disk.now(), || describe(&log, 1));
+        if log.is_empty() {
+            return;
+        }
+        self.cut_everywhere(&log);
+        if self.plan.faults && case_has_faults(&self.case) {
+            self.fail_everywhere(&log);
+        }
+        for run in 0..self.plan.random_runs {
+            self.random_run(&log, run as u64);
+        }
+    }
+
+    /// The run that nothing disturbed.
+    fn judge_run(&self, disk: &SimDisk, result: &Result<(), String>, log: &[Event]) -> Judged {
+        must(0, disk.abuse().is_none(), || format!("{:?}", disk.abuse()))?;
+        if self.case.is_refused() {
+            return must(5, result.is_err() && log.is_empty(), || {
+                format!("it should be refused: {result:?}, {} events", log.len())
+            });
+        }
+        super::audit::order(&self.case, log)?;
+        match &self.case.states {
+            Some(states) => {
+                must(11, result.is_ok(), || format!("it fails: {result:?}"))?;
+                completed(&self.case, disk, states, log)
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn cut_everywhere(&mut self, log: &[Event]) {
+        let start = self.case.start.clone();
+        let mut number = 0;
+        let depth = self.plan.depth;
+        let seed = self.seed;
+        let _ = enumerate(&start, log, depth, seed, &mut |cut, medium: Medium| {
+            self.counts.cuts += 1;
+            if !self.judged.insert((medium.key(), false)) {
+                return Ok(());
+            }
+            self.media.insert(medium.key());
+            let damage = Damage::of(log, cut);
+            number += 1;
+            let again = number % self.plan.double_every.max(1) == 0;
+            self.after_cut(log, cut, &medium, &damage, again);
+            self.stop_if_enough()
+        });
+    }
+
+    fn stop_if_enough(&self) -> Result<(), ()> {
+        if self.findings.len() < ENOUGH {
+            Ok(())
+        } else {
+            Err(())
+        }
+    }
+
+    fn after_cut(
+        &mut self,
+        log: &[Event],
+        cut: Cut,
+        medium: &Medium,
+        damage: &Damage,
+        again: bool,
+    ) {
+        let facts = Facts::of(self.case.fixture, medium);
+        let trace = |sector| {
+            let mut lines = describe(log, sector);
+            lines.push(format!("cut: {cut:?}"));
+            lines
+        };
+        let sector = self.case.fixture.sector_size.bytes();
+        let judged = self.case.judge(medium, &facts, damage);
+        if self.note(judged, medium, || trace(sector)) {
+            return;
+        }
+        let mut seconds = Vec::new();
+        for future in FUTURES {
+            self.counts.recoveries += 1;
+            match recover(&self.case, medium, &facts, future, damage) {
+                Ok(recovered) => {
+                    let last = !recovered.met_trial;
+                    if again {
+                        seconds.push((future, recovered.log));
+                    }
+                    if last {
+                        break;
+                    }
+                }
+                Err(violation) => {
+                    self.note(Err(violation), medium, || {
+                        let mut lines = trace(sector);
+                        lines.push(format!("then: {future:?}"));
+                        lines
+                    });
+                    return;
+                }
+            }
+        }
+        for (what, lost) in losses(self.case.fixture, medium) {
+            let relevant = matches!(what, "environment" | "primary header" | "backup header");
+            if relevant && damage.ranges.is_empty() {
+                self.later(&lost, || {
+                    let mut lines = trace(sector);
+                    lines.push(format!("lost: {what}"));
+                    lines
+                });
+            }
+        }
+        for (future, second) in seconds {
+            self.cut_again(medium, &second, future, || trace(sector));
+        }
+    }
+
+    /// A second cut, while the device recovers from the first.
+    fn cut_again(
+        &mut self,
+        medium: &Medium,
+        log: &[Event],
+        future: Future,
+        trace: impl Fn() -> Vec<String>,
+    ) {
+        let seed = self.seed ^ medium.key()[2];
+        let sector = self.case.fixture.sector_size.bytes();
+        let depth = self.plan.second_depth;
+        let _ = enumerate(medium, log, depth, seed, &mut |cut, second: Medium| {
+            self.counts.double_cuts += 1;
+            self.later(&second, || {
+                let mut lines = trace();
+                lines.push(format!("recovery ({future:?}):"));
+                lines.extend(describe(log, sector));
+                lines.push(format!("cut again: {cut:?}"));
+                lines
+            });
+            self.stop_if_enough()
+        });
+    }
+
+    /// Judges a medium after more than one mishap.
+    fn later(&mut self, medium: &Medium, trace: impl Fn() -> Vec<String>) -> bool {
+        if !self.judged.insert((medium.key(), true)) {
+            return false;
+        }
+        self.media.insert(medium.key());
+        let facts = Facts::of(self.case.fixture, medium);
+        if self.case.fixture.board == Board::X86Gptprio && facts.tables == [None; 2] {
+            self.counts.beyond_gptprio += 1;
+            return false;
+        }
+        let judged = self.case.judge_anytime(medium, &facts, &Damage::MANY);
+        if self.note(judged, medium, &trace) {
+            return true;
+        }
+        for future in FUTURES {
+            self.counts.recoveries += 1;
+            match recover(&self.case, medium, &facts, future, &Damage::MANY) {
+                Ok(recovered) if !recovered.met_trial => break,
+                Ok(_) => {}
+                Err(violation) => {
+                    return self.note(Err(violation), medium, || {
+                        let mut lines = trace();
+                        lines.push(format!("then: {future:?}"));
+                        lines
+                    });
+                }
+            }
+        }
+        false
+    }
+
+    /// Up to five cuts, one after the other, each somewhere in the recovery from the one before.
+    fn random_run(&mut self, log: &[Event], run: u64) {
+        let mut random = Random::new(self.seed ^ (run + 1) << 32);
+        let mut medium = self.case.start.clone();
+        let mut log = log.to_vec();
+        let mut lines = Vec::new();
+        let sector = self.case.fixture.sector_size.bytes();
+        for _ in 0..1 + random.below(5) {
+            let Some((cut, after)) = random_cut(&medium, &log, &mut random) else {
+                break;
+            };
+            self.counts.double_cuts += 1;
+            lines.extend(describe(&log, sector));
+            lines.push(format!("cut: {cut:?}"));
+            if self.later(&after, || lines.clone()) {
+                return;
+            }
+            let facts = Facts::of(self.case.fixture, &after);
+            if facts.tables == [None; 2] {
+                return;
+            }
+            let future = FUTURES[usize::from(random.below(2) == 1)];
+            match recover(&self.case, &after, &facts, future, &Damage::MANY) {
+                Ok(recovered) => (medium, log) = (after, recovered.log),
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Each request of the operation fails once, in each way.
+    fn fail_everywhere(&mut self, log: &[Event]) {
+        let writes = log.iter().filter(|e| matches!(e, Event::Write(_))).count();
+        let flushes = log.len() - writes;
+        let on_write = [Fault::Write, Fault::WritesFrom, Fault::Short];
+        let on_flush = [Fault::Flush, Fault::FlushLoses, Fault::FlushLies];
+        let faults = (0..writes)
+            .flat_map(|n| on_write.map(|fault| fault(n)))
+            .chain((0..flushes).flat_map(|n| on_flush.map(|fault| fault(n))));
+        for fault in faults {
+            if self.findings.len() >= ENOUGH {
+                return;
+            }
+            self.fail(fault);
+        }
+        self.lie_everywhere(log);
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.counts.faults += 1;
+        let disk = SimDisk::new(self.case.start.clone(), Some(fault));
+        let case = self.case.clone();
+        let result = case
+            .operation
+            .run(case.fixture, &disk, case.running, case.tries);
+        disk.heal();
+        let log = disk.take_log();
+        let medium = disk.now();
+        let sector = case.fixture.sector_size.bytes();
+        let trace = || {
+            let mut lines = vec![format!("{fault:?}: {result:?}")];
+            lines.extend(describe(&log, sector));
+            lines
+        };
+        if matches!(fault, Fault::FlushLies(_)) {
+            let survived = self.survives(&medium);
+            self.counts.lies[usize::from(!survived)] += 1;
+            return;
+        }
+        let judged = must(3, result.is_err(), || format!("{fault:?} went unnoticed"))
+            .and_then(|()| super::audit::stopped(&case, &log, fault));
+        if self.note(judged, &medium, trace) || self.later(&medium, trace) {
+            return;
+        }
+        // And the power goes while the failed operation tidies up.
+        let mut last = Vec::new();
+        let _ = enumerate(
+            &case.start,
+            &log,
+            Depth::QUICK,
+            self.seed,
+            &mut |cut: Cut, m| {
+                if matches!(cut.kind, super::cuts::Kind::After) {
+                    last.push((cut, m));
+                }
+                Ok::<_, ()>(())
+            },
+        );
+        for (cut, medium) in last {
+            let known = self.judged.contains(&(medium.key(), false));
+            if !known {
+                self.counts.cuts += 1;
+                let traced = || {
+                    let mut lines = trace();
+                    lines.push(format!("cut: {cut:?}"));
+                    lines
+                };
+                if self.later(&medium, traced) {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One flush did nothing, and the power goes: what is survived nevertheless, and what nobody can.
+    fn lie_everywhere(&mut self, log: &[Event]) {
+        let flushes = log
+            .iter()
+            .enumerate()
+            .filter(|(_, event)| **event == Event::Flush);
+        for (lie, _) in flushes {
+            let mut honest = log.to_vec();
+            honest.remove(lie);
+            let mut media = Vec::new();
+            let start = &self.case.start;
+            let _ = enumerate(
+                start,
+                &honest,
+                Depth::QUICK,
+                self.seed,
+                &mut |cut: Cut, medium| {
+                    if matches!(cut.kind, super::cuts::Kind::After) {
+                        media.push(medium);
+                    }
+                    Ok::<_, ()>(())
+                },
+            );
+            for medium in media {
+                if !self.judged.contains(&(medium.key(), false)) {
+                    let survived = self.survives(&medium);
+                    self.counts.lies[usize::from(!survived)] += 1;
+                }
+            }
+        }
+    }
+
+    /// A good slot runs, and everything is mended.
+    fn survives(&self, medium: &Medium) -> bool {
+        let facts = Facts::of(self.case.fixture, medium);
+        recover(&self.case, medium, &facts, Future::Failing, &Damage::MANY).is_ok()
+    }
+
+    /// Takes note of a violation; whether there was one.
+    fn note(&mut self, judged: Judged, medium: &Medium, trace: impl Fn() -> Vec<String>) -> bool {
+        let Err(violation) = judged else { return false };
+        self.counts.violations += 1;
+        if self.findings.len() < ENOUGH {
+            let finding = self.finding(&violation, medium, trace());
+            self.findings.push(finding);
+        }
+        true
+    }
+
+    fn finding(&self, violation: &Violation, medium: &Medium, log: Vec<String>) -> Finding {
+        let case = &self.case;
+        let mut trace: Vec<String> = self
+            .path
+            .iter()
+            .map(|step| format!("before: {step}"))
+            .collect();
+        trace.push(format!("start: {:?}", case.facts));
+        trace.push(format!(
+            "operation: {:?}, slot {} runs, {} tries",
+            case.operation, case.running, case.tries
+        ));
+        trace.extend(log);
+        trace.push(format!("left: {:?}", Facts::of(case.fixture, medium)));
+        trace.push(violation.to_string());
+        Finding {
+            board: case.fixture.board.name(),
+            sector: case.fixture.sector_size.bytes(),
+            operation: case.operation.name(),
+            what: violation.to_string(),
+            trace,
+            medium: medium.clone(),
+        }
+    }
+}
+
+/// Failing requests of the start are the loader's and init's business, who carry on as they can.
+fn case_has_faults(case: &Case<'_>) -> bool {
+    case.operation != Operation::Start
+}
+
+fn random_cut(medium: &Medium, log: &[Event], random: &mut Random) -> Option<(Cut, Medium)> {
+    let writes: Vec<usize> = log
+        .iter()
+        .enumerate()
+        .filter(|(_, event)| matches!(event, Event::Write(_)))
+        .map(|(number, _)| number)
+        .collect();
+    let event = *random.pick(&writes)?;
+    let Event::Write(write) = log.get(event)? else {
+        return None;
+    };
+    let length = write.data.len() as u64;
+    let keep = usize::try_from(random.below(length)).ok()?;
+    use super::cuts::{Kind, Rest};
+    let rests = [Rest::Old, Rest::Random, Rest::Zeros, Rest::Ones];
+    let kind = match random.below(4) {
+        0 => Kind::Torn {
+            keep,
+            rest: *random.pick(&rests)?,
+        },
+        _ => Kind::After,
+    };
+    let survivors = random.next();
+    let cut = Cut {
+        event,
+        kind,
+        survivors,
+    };
+    // The torn write is not one of the survivors.
+    let cut = match kind {
+        Kind::After => cut,
+        _ => {
+            let flush = log.get(..event)?.iter().rposition(|e| *e == Event::Flush);
+            let pending = event - flush.map_or(0, |at| at + 1);
+            let survivors = survivors & ((1_u64 << pending.min(63)) - 1);
+            Cut { survivors, ..cut }
+        }
+    };
+    Some((cut, super::cuts::apply(medium, log, cut)))
+}

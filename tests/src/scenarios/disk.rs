@@ -180,6 +180,7 @@ fn usb_stick(rig: &mut Rig<'_>) -> Result<()> {
             image: inner.clone(),
             bus: Bus::Ahci,
             read_only: false,
+            record: None,
         }],
     ]
     .concat();

@@ -7,6 +7,7 @@ pub mod http;
 pub mod powercut;
 pub mod programs;
 pub mod qemu;
+pub mod replay;
 pub mod scenario;
 pub mod scenarios;
 pub mod system;

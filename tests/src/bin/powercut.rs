@@ -103,6 +103,9 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         .states
         .unwrap_or(if arguments.full { 12 } else { 1 });
     for (fixture, tries, nodes) in &starts {
+        if arguments.stop && !findings.is_empty() {
+            break;
+        }
         jobs.extend(jobs_of(fixture, *tries, nodes, most, arguments.seed));
     }
     println!("{} operations from these states", jobs.len());

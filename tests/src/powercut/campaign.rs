@@ -1,12 +1,14 @@
 //! Runs every operation from every state, cuts it everywhere, and judges what is left.
 
+mod faults;
+
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::cuts::{Cut, Depth, Random, enumerate};
-use super::disk::{Event, Fault, SimDisk};
+use super::disk::{Event, SimDisk};
 use super::facts::Facts;
 use super::fixture::{Board, Fixture};
 use super::judge::{Case, Damage, Judged, Violation, must};
@@ -347,118 +349,6 @@ impl<'a> Worker<'a> {
                 Err(_) => return,
             }
         }
-    }
-
-    /// Each request of the operation fails once, in each way.
-    fn fail_everywhere(&mut self, log: &[Event]) {
-        let writes = log.iter().filter(|e| matches!(e, Event::Write(_))).count();
-        let flushes = log.len() - writes;
-        let on_write = [Fault::Write, Fault::WritesFrom, Fault::Short];
-        let on_flush = [Fault::Flush, Fault::FlushLoses, Fault::FlushLies];
-        let faults = (0..writes)
-            .flat_map(|n| on_write.map(|fault| fault(n)))
-            .chain((0..flushes).flat_map(|n| on_flush.map(|fault| fault(n))));
-        for fault in faults {
-            if self.findings.len() >= ENOUGH {
-                return;
-            }
-            self.fail(fault);
-        }
-        self.lie_everywhere(log);
-    }
-
-    fn fail(&mut self, fault: Fault) {
-        self.counts.faults += 1;
-        let disk = SimDisk::new(self.case.start.clone(), Some(fault));
-        let case = self.case.clone();
-        let result = case
-            .operation
-            .run(case.fixture, &disk, case.running, case.tries);
-        disk.heal();
-        let log = disk.take_log();
-        let medium = disk.now();
-        let sector = case.fixture.sector_size.bytes();
-        let trace = || {
-            let mut lines = vec![format!("{fault:?}: {result:?}")];
-            lines.extend(describe(&log, sector));
-            lines
-        };
-        if matches!(fault, Fault::FlushLies(_)) {
-            let survived = self.survives(&medium);
-            self.counts.lies[usize::from(!survived)] += 1;
-            return;
-        }
-        let judged = must(3, result.is_err(), || format!("{fault:?} went unnoticed"))
-            .and_then(|()| super::audit::stopped(&case, &log, fault));
-        if self.note(judged, &medium, trace) || self.later(&medium, trace) {
-            return;
-        }
-        // And the power goes while the failed operation tidies up.
-        let mut last = Vec::new();
-        let _ = enumerate(
-            &case.start,
-            &log,
-            Depth::QUICK,
-            self.seed,
-            &mut |cut: Cut, m| {
-                if matches!(cut.kind, super::cuts::Kind::After) {
-                    last.push((cut, m));
-                }
-                Ok::<_, ()>(())
-            },
-        );
-        for (cut, medium) in last {
-            let known = self.judged.contains(&(medium.key(), false));
-            if !known {
-                self.counts.cuts += 1;
-                let traced = || {
-                    let mut lines = trace();
-                    lines.push(format!("cut: {cut:?}"));
-                    lines
-                };
-                if self.later(&medium, traced) {
-                    return;
-                }
-            }
-        }
-    }
-
-    /// One flush did nothing, and the power goes: what is survived nevertheless, and what nobody can.
-    fn lie_everywhere(&mut self, log: &[Event]) {
-        let flushes = log
-            .iter()
-            .enumerate()
-            .filter(|(_, event)| **event == Event::Flush);
-        for (lie, _) in flushes {
-            let mut honest = log.to_vec();
-            honest.remove(lie);
-            let mut media = Vec::new();
-            let start = &self.case.start;
-            let _ = enumerate(
-                start,
-                &honest,
-                Depth::QUICK,
-                self.seed,
-                &mut |cut: Cut, medium| {
-                    if matches!(cut.kind, super::cuts::Kind::After) {
-                        media.push(medium);
-                    }
-                    Ok::<_, ()>(())
-                },
-            );
-            for medium in media {
-                if !self.judged.contains(&(medium.key(), false)) {
-                    let survived = self.survives(&medium);
-                    self.counts.lies[usize::from(!survived)] += 1;
-                }
-            }
-        }
-    }
-
-    /// A good slot runs, and everything is mended.
-    fn survives(&self, medium: &Medium) -> bool {
-        let facts = Facts::of(self.case.fixture, medium);
-        recover(&self.case, medium, &facts, Future::Failing, &Damage::MANY).is_ok()
     }
 
     /// Takes note of a violation; whether there was one.

@@ -255,4 +255,23 @@ mod tests {
             refused(bytes);
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn damage_never_leads_outside_the_disk(
+            at in 0_usize..3 * 512,
+            value: u64,
+            length in 0_usize..4 * 512,
+        ) {
+            let mut bytes = log(&[(5, 1, 0), (0, 0, FLUSH), (7, 1, FUA)]);
+            bytes[at..at + 8].copy_from_slice(&value.to_le_bytes());
+            bytes.truncate(length + 512);
+            let log = Log::parse(bytes, DISK);
+            for (_, event) in log.into_iter().flat_map(|log| log.events) {
+                if let Event::Write(write) = event {
+                    proptest::prop_assert!(write.range().end <= DISK);
+                }
+            }
+        }
+    }
 }

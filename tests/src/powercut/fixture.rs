@@ -128,6 +128,20 @@ impl Fixture {
         Ok(fixture)
     }
 
+    /// A disk that was made elsewhere, with something in its slots that does not load.
+    #[must_use]
+    pub fn unloadable(board: Board, layout: Layout, flashed: Medium) -> Self {
+        let known = [0, 1].map(|slot| HashMap::from([(flashed.zone_key(zone(slot)), 0)]));
+        Self {
+            board,
+            sector_size: flashed.sector_size(),
+            layout,
+            releases: Arc::new(vec![Release::unloadable()]),
+            flashed,
+            known,
+        }
+    }
+
     fn empty(board: Board, sector_size: SectorSize, releases: &Arc<Vec<Release>>) -> Result<Self> {
         let sector = sector_size.bytes();
         let sizes: u64 = PARTITIONS.iter().map(|(_, _, size)| size).sum();

@@ -17,6 +17,7 @@ pub mod loader;
 pub mod medium;
 pub mod operation;
 pub mod parse;
+pub mod real;
 pub mod recovery;
 pub mod release;
 pub mod report;

@@ -64,6 +64,16 @@ impl Release {
         })
     }
 
+    /// What does not load, and can't be installed: content that is none of ours.
+    #[must_use]
+    pub fn unloadable() -> Self {
+        Self {
+            quality: Quality::NoKernel,
+            image: Vec::new(),
+            payload: Arc::new([]),
+        }
+    }
+
     /// Everything up to the installation: read, verified, admitted.
     pub fn accept(&self) -> Result<(Source, Tables, Admitted)> {
         let source = Source::stream(Cursor::new(Arc::clone(&self.payload)));

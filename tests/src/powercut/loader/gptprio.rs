@@ -45,6 +45,8 @@ fn next(fixture: &Fixture, disk: &mut SimDisk) -> Option<Attempt> {
             disk.flush().ok()?;
         }
     }
+    let left = state.get(slot)?.tries;
     let chosen = (slot, on_trial);
-    Some(attempt(fixture, disk, chosen, Env::Ok, ids(&table, slot)))
+    let ids = ids(&table, slot);
+    Some(attempt(fixture, disk, chosen, (Env::Ok, left), ids))
 }

@@ -46,7 +46,11 @@ pub fn boot(fixture: &Fixture, disk: &mut SimDisk) -> Vec<Attempt> {
         if attempts.last().is_some_and(|last| last.loaded) {
             break;
         }
-        attempts.push(attempt(fixture, disk, (slot, false), Env::Lost, ids(slot)));
+        let tried = attempt(fixture, disk, (slot, false), (Env::Lost, 0), ids(slot));
+        attempts.push(Attempt {
+            table: table.is_some(),
+            ..tried
+        });
     }
     attempts
 }

@@ -29,6 +29,10 @@ pub struct Attempt {
     /// Its kernel was found and started. Of an incomplete image we assume the worst.
     pub loaded: bool,
     pub env: Env,
+    /// Tries that it has left, as the loader says.
+    pub tries: u8,
+    /// The loader goes by the partition table.
+    pub table: bool,
     /// PARTUUIDs on the kernel's command line.
     pub usr_id: String,
     pub root_id: String,
@@ -50,7 +54,7 @@ fn attempt(
     fixture: &Fixture,
     disk: &SimDisk,
     (slot, on_trial): (usize, bool),
-    env: Env,
+    (env, tries): (Env, u8),
     ids: [String; 2],
 ) -> Attempt {
     let content = fixture.content(&disk.now(), slot);
@@ -62,6 +66,8 @@ fn attempt(
         on_trial,
         loaded: quality.is_none_or(|release| release.quality != Quality::NoKernel),
         env,
+        tries,
+        table: true,
         usr_id,
         root_id,
     }
@@ -94,10 +100,13 @@ fn follow_the_rule(
             break;
         };
         let was = *attr;
+        let mut left = was.tries;
         if attr.tries > 0 {
             attr.tries -= 1;
+            left = attr.tries;
             if !spend(disk, &state) {
                 env = Env::ReadOnly;
+                left = was.tries;
                 if let Some(attr) = state.get_mut(slot) {
                     *attr = was;
                 }
@@ -109,7 +118,13 @@ fn follow_the_rule(
         if env == Env::ReadOnly && !was.successful {
             continue;
         }
-        let tried = attempt(fixture, disk, (slot, !was.successful), env, ids(slot));
+        let tried = attempt(
+            fixture,
+            disk,
+            (slot, !was.successful),
+            (env, left),
+            ids(slot),
+        );
         let loaded = tried.loaded;
         attempts.push(tried);
         if loaded {

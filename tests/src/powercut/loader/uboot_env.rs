@@ -39,7 +39,13 @@ pub fn boot(fixture: &Fixture, disk: &mut SimDisk) -> Vec<Attempt> {
     let Some(slot) = table.as_ref().and_then(confirmed) else {
         return Vec::new();
     };
-    vec![attempt(fixture, disk, (slot, false), Env::Lost, ids(slot))]
+    vec![attempt(
+        fixture,
+        disk,
+        (slot, false),
+        (Env::Lost, 0),
+        ids(slot),
+    )]
 }
 
 /// The copy that counts.

@@ -7,8 +7,8 @@ use super::{Guid, LbaRange, MAX_TABLE};
 
 pub(super) const ENTRY_LEN: usize = 128;
 
-/// Where the fields lie.
-pub(super) mod field {
+/// Where the fields of an entry lie, in bytes from its start.
+pub mod field {
     use core::ops::Range;
     pub const TYPE: Range<usize> = 0..16;
     pub const UNIQUE: Range<usize> = 16..32;

@@ -4,12 +4,15 @@ use super::fault::Fault;
 use super::{ENTRY_SIZE, Guid, LbaRange, MAX_ENTRIES, MAX_SECTOR};
 use crate::SectorSize;
 
-pub(super) const SIGNATURE: [u8; 8] = *b"EFI PART";
-const REVISION: u32 = 0x0001_0000;
-const MIN_HEADER_SIZE: u32 = 92;
+/// What a header starts with.
+pub const SIGNATURE: [u8; 8] = *b"EFI PART";
+/// The only revision there is.
+pub const REVISION: u32 = 0x0001_0000;
+/// Length of the fields, in bytes; the checksum may cover more.
+pub const MIN_HEADER_SIZE: u32 = 92;
 
-/// Where the fields lie.
-mod field {
+/// Where the fields of a header lie, in bytes from its start.
+pub mod field {
     use core::ops::Range;
     pub const SIGNATURE: Range<usize> = 0..8;
     pub const REVISION: usize = 8;

@@ -23,12 +23,23 @@ pub use fault::{EditError, Fault, GptError};
 pub use guid::{Guid, NotAGuid};
 
 use self::entry::{RawEntry, Table};
+use self::format::{ENTRY_SIZE, MAX_ENTRIES};
 use self::header::{Header, HeaderSector, Place};
 use crate::{Attributes, BootState, SectorSize, Slot};
 
+/// The format itself, for the loader scripts that read and write a table without this library.
+pub mod format {
+    pub use super::entry::field as entry;
+    pub use super::header::field as header;
+    pub use super::header::{MIN_HEADER_SIZE, REVISION, SIGNATURE};
+
+    /// Length of an entry, in bytes.
+    pub const ENTRY_SIZE: u32 = 128;
+    /// The largest number of entries that is accepted.
+    pub const MAX_ENTRIES: u32 = 128;
+}
+
 const MAX_SECTOR: usize = 4096;
-const ENTRY_SIZE: u32 = 128;
-const MAX_ENTRIES: u32 = 128;
 const MAX_TABLE: usize = 128 * 128;
 
 /// Type of USR-A and USR-B; boot attributes mean something on this type only (Flatcar).

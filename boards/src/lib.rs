@@ -5,9 +5,14 @@
 #![cfg_attr(not(feature = "std"), no_std)]
 #![deny(unsafe_code)]
 
+pub mod arm64_uboot_env;
 pub mod board;
 #[cfg(feature = "std")]
 pub mod init;
+pub mod rpi3_uboot;
+pub mod rpi4_uboot;
+#[cfg(feature = "std")]
+pub mod uboot;
 pub mod x86_64_grub;
 
 pub use board::{BOARDS, Board, Filesystem, LOADER_CONTRACT, find};

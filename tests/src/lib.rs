@@ -11,3 +11,4 @@ pub mod replay;
 pub mod scenario;
 pub mod scenarios;
 pub mod system;
+pub mod uboot;

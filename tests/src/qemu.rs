@@ -5,6 +5,7 @@
 
 mod monitor;
 mod serial;
+pub mod uboot;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -145,26 +146,9 @@ impl Setup {
     /// # Errors
     /// QEMU or the firmware is missing, or the log can't be written.
     pub fn start(&self) -> Result<Machine> {
-        let log = File::options().create(true).append(true).open(&self.log);
-        let log = log.with_context(|| format!("open serial log {}", self.log.display()))?;
         let monitor = Monitor::new();
-        let mut command = self.command(&monitor)?;
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {QEMU}: is the package qemu-system-x86 installed?"))?;
-        let serial = Serial::attach(&mut child, log)?;
-        Ok(Machine {
-            child,
-            serial,
-            monitor,
-            log: self.log.clone(),
-            started: Instant::now(),
-            numbers: 0,
-        })
+        let command = self.command(&monitor)?;
+        Machine::launch(command, monitor, &self.log, "qemu-system-x86")
     }
 }
 
@@ -180,6 +164,28 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Starts QEMU; `package` is where that comes from.
+    fn launch(mut command: Command, monitor: Monitor, log: &Path, package: &str) -> Result<Self> {
+        let file = File::options().create(true).append(true).open(log);
+        let file = file.with_context(|| format!("open serial log {}", log.display()))?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("start QEMU: is the package {package} installed?"))?;
+        let serial = Serial::attach(&mut child, file)?;
+        Ok(Self {
+            child,
+            serial,
+            monitor,
+            log: log.to_owned(),
+            started: Instant::now(),
+            numbers: 0,
+        })
+    }
+
     /// Waits until one of `needles` stands in the part of the serial output that no earlier wait has consumed, and consumes
     /// everything up to its end. Returns which one it was (the earliest in the text) and the consumed text.
     ///

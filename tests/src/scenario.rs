@@ -5,13 +5,13 @@ mod list;
 mod loader;
 mod rig;
 
-pub use list::{Choice, Listed, parse_list};
+pub use list::{Choice, Listed, Platform, parse_list};
 pub use loader::{LoaderLine, loader_lines};
 pub use rig::{Rig, Slot, expect};
 
 use anyhow::Result;
 
-/// One scenario; it runs with each firmware.
+/// One scenario of a whole system; it runs with each firmware of a PC.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,

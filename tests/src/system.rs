@@ -3,6 +3,7 @@
 //!
 //! Nothing of Debian's is kept in the repository: packages come through `apt-get download` into a cache folder.
 
+mod arm64;
 mod binaries;
 mod cpio;
 mod initramfs;
@@ -12,6 +13,7 @@ mod release;
 mod stock;
 mod tree;
 
+pub use arm64::Arm64Packages;
 pub use binaries::Binaries;
 pub use packages::Packages;
 pub use release::{Fault, Recipe, Release, Workshop};

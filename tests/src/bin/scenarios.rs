@@ -8,10 +8,10 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use tests::qemu::Firmware;
-use tests::scenario::{Choice, Listed, Rig, Scenario, parse_list};
-use tests::scenarios;
+use tests::scenario::{Choice, Listed, Platform, Rig, Scenario, parse_list};
 use tests::system::{Stock, project_dir};
+use tests::uboot::{self, Bench, LoaderScenario};
+use tests::{qemu, scenarios};
 
 /// Runs scenarios in QEMU: real firmware, the real loader, a real kernel.
 #[derive(Debug, Parser)]
@@ -22,8 +22,8 @@ struct Arguments {
     /// Only the scenarios with this name
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only with this firmware: bios or uefi
-    #[arg(long, value_name = "FIRMWARE")]
+    /// Only on this platform: bios, uefi, virt or pi3
+    #[arg(long, value_name = "PLATFORM")]
     firmware: Option<String>,
     /// Machines that run at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
@@ -33,11 +33,38 @@ struct Arguments {
 /// A scenario that needs more raises it on the device.
 const TRIES: u8 = 1;
 
-/// One scenario with one firmware.
+/// One scenario on one platform.
 #[derive(Clone, Copy, Debug)]
-struct Job {
-    scenario: Scenario,
-    firmware: Firmware,
+enum Job {
+    System(Scenario, qemu::Firmware),
+    Loader(LoaderScenario),
+}
+
+impl Job {
+    fn all() -> Vec<Self> {
+        let systems = scenarios::all().into_iter();
+        let systems = systems.flat_map(|s| qemu::Firmware::ALL.map(|f| Self::System(s, f)));
+        let loaders = uboot::SCENARIOS.iter().copied().map(Self::Loader);
+        systems.chain(loaders).collect()
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::System(scenario, _) => scenario.name,
+            Self::Loader(scenario) => scenario.name,
+        }
+    }
+
+    fn platform(&self) -> Platform {
+        match self {
+            Self::System(_, firmware) => Platform::Pc(*firmware),
+            Self::Loader(scenario) => Platform::Uboot(scenario.machine),
+        }
+    }
+
+    fn is(&self, listed: &Listed) -> bool {
+        self.name() == listed.name && self.platform() == listed.platform
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "a program talks")]
@@ -58,8 +85,13 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let wanted = jobs.len();
     let dir = project_dir().join("target/scenarios");
     let start = Instant::now();
-    let stock = Stock::open(&dir.join("stock"), TRIES).context("build the demo system")?;
-    println!("built the demo system in {} s", start.elapsed().as_secs());
+    let stock = if jobs.iter().any(|job| matches!(job, Job::System(..))) {
+        let stock = Stock::open(&dir.join("stock"), TRIES).context("build the demo system")?;
+        println!("built the demo system in {} s", start.elapsed().as_secs());
+        Some(stock)
+    } else {
+        None
+    };
     println!(
         "{wanted} scenarios, {} at a time; serial output is kept in {}",
         arguments.jobs,
@@ -76,7 +108,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
                     .unwrap_or_else(PoisonError::into_inner)
                     .pop_front()
                 {
-                    if !run_one(job, &stock, &dir) {
+                    if !run_one(job, stock.as_ref(), &dir) {
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
                     }
                 }
@@ -94,26 +126,23 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
     let text =
         std::fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let list = parse_list(&text).with_context(|| format!("read {}", path.display()))?;
-    let all = scenarios::all();
-    for Listed { name, firmware, .. } in &list {
-        let known = all.iter().any(|scenario| scenario.name == name);
+    let all = Job::all();
+    for listed in &list {
         ensure!(
-            known,
-            "{}: there is no scenario {name} (with {})",
+            all.iter().any(|job| job.is(listed)),
+            "{}: there is no scenario {} on {}",
             path.display(),
-            firmware.name()
+            listed.name,
+            listed.platform.name()
         );
     }
-    for (scenario, firmware) in all.iter().flat_map(|s| Firmware::ALL.map(|f| (s, f))) {
-        let listed = list
-            .iter()
-            .any(|l| l.name == scenario.name && l.firmware == firmware);
+    for job in &all {
         ensure!(
-            listed,
+            list.iter().any(|listed| job.is(listed)),
             "{}: {} {} is not listed",
             path.display(),
-            scenario.name,
-            firmware.name()
+            job.name(),
+            job.platform().name()
         );
     }
     let chosen = |listed: &&Listed| {
@@ -123,17 +152,13 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
         let by_firmware = arguments
             .firmware
             .as_deref()
-            .is_none_or(|f| f == listed.firmware.name());
+            .is_none_or(|f| f == listed.platform.name());
         by_choice && by_name && by_firmware
     };
-    let jobs = list.iter().filter(chosen).filter_map(|listed| {
-        let scenario = *all.iter().find(|scenario| scenario.name == listed.name)?;
-        Some(Job {
-            scenario,
-            firmware: listed.firmware,
-        })
-    });
-    let jobs: Vec<Job> = jobs.collect();
+    let jobs = list.iter().filter(chosen);
+    let jobs: Vec<Job> = jobs
+        .filter_map(|listed| all.iter().find(|job| job.is(listed)).copied())
+        .collect();
     ensure!(
         !jobs.is_empty(),
         "choose scenarios: none fits the arguments"
@@ -142,26 +167,18 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
 }
 
 #[expect(clippy::print_stdout, reason = "a program talks")]
-fn run_one(job: Job, stock: &Stock, dir: &Path) -> bool {
-    let Job { scenario, firmware } = job;
+fn run_one(job: Job, stock: Option<&Stock>, dir: &Path) -> bool {
     let start = Instant::now();
-    let dir = dir.join(format!("{}-{}", scenario.name, firmware.name()));
-    let result = Rig::new(stock, firmware, &dir).and_then(|mut rig| {
-        (scenario.run)(&mut rig)?;
-        let ran = rig
-            .ran()
-            .cloned()
-            .context("end the scenario: no slot was seen to run")?;
-        Ok((rig.boots(), ran))
-    });
-    let head = format!("{:<32} {}", scenario.name, firmware.name());
+    let head = format!("{:<32} {}", job.name(), job.platform().name());
+    let dir = dir.join(format!("{}-{}", job.name(), job.platform().name()));
+    let result = match job {
+        Job::System(scenario, firmware) => run_system(scenario, firmware, stock, &dir),
+        Job::Loader(scenario) => run_loader(scenario, &dir),
+    };
     let seconds = start.elapsed().as_secs();
     match result {
         Ok((boots, ran)) => {
-            println!(
-                "ok     {head}  boots {boots:>2}  {seconds:>3} s  slot {}  {}",
-                ran.slot, ran.hash
-            );
+            println!("ok     {head}  boots {boots:>2}  {seconds:>3} s  {ran}");
             // A disk image is large; what a failed scenario leaves is kept for whoever looks into it.
             drop(std::fs::remove_file(dir.join("disk.img")));
             true
@@ -171,4 +188,26 @@ fn run_one(job: Job, stock: &Stock, dir: &Path) -> bool {
             false
         }
     }
+}
+
+/// How often the machine booted, and what ran in the end.
+fn run_system(
+    scenario: Scenario,
+    firmware: qemu::Firmware,
+    stock: Option<&Stock>,
+    dir: &Path,
+) -> Result<(usize, String)> {
+    let mut rig = Rig::new(stock.context("use the demo system")?, firmware, dir)?;
+    (scenario.run)(&mut rig)?;
+    let ran = rig
+        .ran()
+        .context("end the scenario: no slot was seen to run")?;
+    Ok((rig.boots(), format!("slot {}  {}", ran.slot, ran.hash)))
+}
+
+/// The same; nothing but a loader ran.
+fn run_loader(scenario: LoaderScenario, dir: &Path) -> Result<(usize, String)> {
+    let mut bench = Bench::new(scenario.machine, dir)?;
+    (scenario.run)(&mut bench)?;
+    Ok((bench.boots(), "loader only".to_owned()))
 }

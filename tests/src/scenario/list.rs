@@ -3,6 +3,32 @@
 use anyhow::{Context, Result, bail};
 
 use crate::qemu::Firmware;
+use crate::uboot::Machine;
+
+/// What a scenario runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Platform {
+    /// A PC with this firmware.
+    Pc(Firmware),
+    /// A machine that starts with U-Boot.
+    Uboot(Machine),
+}
+
+impl Platform {
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pc(firmware) => firmware.name(),
+            Self::Uboot(machine) => machine.name(),
+        }
+    }
+
+    fn parse(name: &str) -> Option<Self> {
+        let pc = Firmware::ALL.into_iter().map(Self::Pc);
+        let uboot = Machine::ALL.into_iter().map(Self::Uboot);
+        pc.chain(uboot).find(|known| known.name() == name)
+    }
+}
 
 /// When a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,11 +43,11 @@ pub enum Choice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
     pub name: String,
-    pub firmware: Firmware,
+    pub platform: Platform,
     pub choice: Choice,
 }
 
-/// Reads the list: `NAME FIRMWARE always|full` a line, `#` starts a comment.
+/// Reads the list: `NAME PLATFORM always|full` a line, `#` starts a comment.
 ///
 /// # Errors
 /// A line that is not of that form, or that stands there twice.
@@ -36,14 +62,14 @@ pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
             .collect();
         let listed = match words.as_slice() {
             [] => continue,
-            [name, firmware, choice] => {
-                parse_line(name, firmware, choice).with_context(|| format!("line {}", index + 1))?
+            [name, platform, choice] => {
+                parse_line(name, platform, choice).with_context(|| format!("line {}", index + 1))?
             }
             _ => bail!("line {}: three words expected in {line:?}", index + 1),
         };
         if list
             .iter()
-            .any(|known| known.name == listed.name && known.firmware == listed.firmware)
+            .any(|known| known.name == listed.name && known.platform == listed.platform)
         {
             bail!("line {}: {line:?} stands there twice", index + 1);
         }
@@ -52,10 +78,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
     Ok(list)
 }
 
-fn parse_line(name: &str, firmware: &str, choice: &str) -> Result<Listed> {
-    let firmware = Firmware::ALL
-        .into_iter()
-        .find(|known| known.name() == firmware);
+fn parse_line(name: &str, platform: &str, choice: &str) -> Result<Listed> {
+    let platform = Platform::parse(platform).context("bios, uefi, virt or pi3 expected")?;
     let choice = match choice {
         "always" => Choice::Always,
         "full" => Choice::Full,
@@ -63,7 +87,7 @@ fn parse_line(name: &str, firmware: &str, choice: &str) -> Result<Listed> {
     };
     Ok(Listed {
         name: name.to_owned(),
-        firmware: firmware.context("bios or uefi expected")?,
+        platform,
         choice,
     })
 }
@@ -77,8 +101,8 @@ mod tests {
         let list = parse_list("# all\n\ngood bios always # first\ngood uefi full\n").unwrap();
         assert_eq!(list.len(), 2);
         assert_eq!(
-            (list[1].firmware, list[1].choice),
-            (Firmware::Uefi, Choice::Full)
+            (list[1].platform, list[1].choice),
+            (Platform::Pc(Firmware::Uefi), Choice::Full)
         );
     }
 

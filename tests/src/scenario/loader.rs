@@ -1,4 +1,4 @@
-//! What the GRUB script says on the console before it boots a slot.
+//! What a loader's script says on the console before it boots a slot.
 
 use anyhow::{Context, Result};
 
@@ -13,7 +13,7 @@ const SKIPPED: &str = " does not load";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderLine {
     pub slot: Slot,
-    /// Tries left.
+    /// Tries left. U-Boot prints one hexadecimal digit, which differs from GRUB's above 9 only.
     pub tries: u8,
     pub environment: String,
     pub table: String,
@@ -28,7 +28,8 @@ impl LoaderLine {
         let read = || {
             let mut words = rest.split_whitespace();
             let slot = words.next()?.parse().ok()?;
-            let tries = words.next()?.strip_prefix("tries=")?.parse().ok()?;
+            let tries = words.next()?.strip_prefix("tries=")?;
+            let tries = u8::from_str_radix(tries, 16).ok()?;
             let environment = words.next()?.strip_prefix("env=")?.to_owned();
             let table = words.next()?.strip_prefix("gpt=")?.to_owned();
             Some(Self {

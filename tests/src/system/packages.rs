@@ -24,10 +24,7 @@ impl Packages {
     /// # Errors
     /// `apt-get` or `dpkg` fails: no network, no package lists (`apt-get update`), no space.
     pub fn fetch() -> Result<Self> {
-        let cache = std::env::var_os("TANDEM_CACHE")
-            .map_or_else(|| project_dir().join("target/cache"), PathBuf::from);
-        fs::create_dir_all(&cache)
-            .with_context(|| format!("create cache folder {}", cache.display()))?;
+        let cache = cache_folder()?;
         let kernel_root = unpacked(&cache, "kernel", &kernel_package)?;
         let busybox =
             unpacked(&cache, "busybox", &|| Ok("busybox-static".to_owned()))?.join("bin/busybox");
@@ -46,6 +43,15 @@ impl Packages {
             busybox,
         })
     }
+}
+
+/// `$TANDEM_CACHE`, else `target/cache`; created if it does not exist.
+pub(super) fn cache_folder() -> Result<PathBuf> {
+    let cache = std::env::var_os("TANDEM_CACHE")
+        .map_or_else(|| project_dir().join("target/cache"), PathBuf::from);
+    fs::create_dir_all(&cache)
+        .with_context(|| format!("create cache folder {}", cache.display()))?;
+    Ok(cache)
 }
 
 /// The real package behind `linux-image-amd64`.
@@ -67,21 +73,25 @@ fn unpacked(cache: &Path, name: &str, package: &dyn Fn() -> Result<String>) -> R
         return Ok(target);
     }
     let package = package()?;
-    let download = tempfile::tempdir_in(cache).context("create a download folder")?;
+    let mut download = Command::new("apt-get");
     // apt's own sandbox user can't write into a folder of ours; as another user the option changes nothing.
-    run(Command::new("apt-get")
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download", &package])
-        .current_dir(download.path()))
-    .with_context(|| format!("download package {package}"))?;
-    let archive = download.path().join(only_entry(download.path())?);
-    let files = download.path().join("files");
-    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&files))
-        .with_context(|| format!("unpack package {package}"))?;
-    fs::rename(&files, &target).with_context(|| format!("rename to {}", target.display()))?;
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download", &package]);
+    unpack(cache, &target, download).with_context(|| format!("download package {package}"))?;
     Ok(target)
 }
 
-fn only_entry(folder: &Path) -> Result<String> {
+/// Runs `download`, which leaves one package in its working folder, and unpacks that into the folder `target`.
+pub(super) fn unpack(cache: &Path, target: &Path, mut download: Command) -> Result<()> {
+    let folder = tempfile::tempdir_in(cache).context("create a download folder")?;
+    run(download.current_dir(folder.path()))?;
+    let archive = folder.path().join(only_entry(folder.path())?);
+    let files = folder.path().join("files");
+    run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&files))
+        .with_context(|| format!("unpack {}", archive.display()))?;
+    fs::rename(&files, target).with_context(|| format!("rename to {}", target.display()))
+}
+
+pub(super) fn only_entry(folder: &Path) -> Result<String> {
     let context = || format!("read folder {}", folder.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(folder).with_context(context)? {

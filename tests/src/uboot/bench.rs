@@ -1,0 +1,109 @@
+//! The machine that a script runs on.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::qemu::uboot::{Board, Setup};
+use crate::scenario::{LoaderLine, loader_lines};
+use crate::system::Arm64Packages;
+
+/// On a Pi U-Boot looks for USB devices first.
+const BOOT: Duration = Duration::from_secs(240);
+
+/// Which machine, as `tests/scenarios.txt` calls it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Machine {
+    Virt,
+    Pi3,
+}
+
+impl Machine {
+    pub const ALL: [Self; 2] = [Self::Virt, Self::Pi3];
+
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Virt => "virt",
+            Self::Pi3 => "pi3",
+        }
+    }
+
+    /// Memory that the script may use there.
+    #[must_use]
+    pub fn scratch(self) -> u64 {
+        match self {
+            Self::Virt => boards::arm64_uboot_env::SCRATCH,
+            Self::Pi3 => boards::rpi3_uboot::SCRATCH,
+        }
+    }
+}
+
+/// A folder and a machine for one scenario.
+#[derive(Debug)]
+pub struct Bench {
+    pub dir: PathBuf,
+    pub machine: Machine,
+    board: Board,
+    boots: usize,
+}
+
+impl Bench {
+    /// Empties `dir`, and downloads what the machine needs and the host does not have.
+    ///
+    /// # Errors
+    /// I/O, no network.
+    pub fn new(machine: Machine, dir: &Path) -> Result<Self> {
+        if dir.exists() {
+            fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
+        }
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let board = match machine {
+            Machine::Virt => Board::Virt,
+            Machine::Pi3 => {
+                let packages = Arm64Packages::fetch()?;
+                Board::Pi3 {
+                    uboot: packages.rpi_3,
+                    device_tree: packages.pi3_device_tree,
+                }
+            }
+        };
+        Ok(Self {
+            dir: dir.to_owned(),
+            machine,
+            board,
+            boots: 0,
+        })
+    }
+
+    /// How often a machine was started.
+    #[must_use]
+    pub fn boots(&self) -> usize {
+        self.boots
+    }
+
+    /// Starts the machine, waits until the loader gives up, and returns what it tried.
+    ///
+    /// # Errors
+    /// The loader never gives up.
+    pub fn choices(&mut self, image: &Path, read_only: bool) -> Result<Vec<LoaderLine>> {
+        let setup = Setup {
+            board: self.board.clone(),
+            image: image.to_owned(),
+            read_only,
+            log: self.dir.join("serial.log"),
+        };
+        let mut machine = setup.start()?;
+        // What U-Boot does by itself after two seconds, now.
+        machine.wait_for("stop autoboot", BOOT)?;
+        machine.type_line("")?;
+        machine.wait_for("=> ", BOOT)?;
+        machine.type_line("boot")?;
+        let said = machine.wait_for("no slot can be booted", BOOT)?;
+        machine.cut_power()?;
+        self.boots += 1;
+        loader_lines(&said)
+    }
+}

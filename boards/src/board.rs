@@ -1,6 +1,6 @@
 //! The description of a board.
 
-use crate::x86_64_grub;
+use crate::{arm64_uboot_env, rpi3_uboot, rpi4_uboot, x86_64_grub};
 
 /// Number of the contract between loader and release, passed as `tandem.loader=`. It is frozen when a disk is flashed:
 /// every later release must boot with it.
@@ -42,7 +42,12 @@ impl Board {
 }
 
 /// Every board that Tandem builds disks for.
-pub const BOARDS: &[Board] = &[x86_64_grub::BOARD];
+pub const BOARDS: &[Board] = &[
+    x86_64_grub::BOARD,
+    rpi3_uboot::BOARD,
+    rpi4_uboot::BOARD,
+    arm64_uboot_env::BOARD,
+];
 
 /// The board of that name.
 #[must_use]

@@ -9,8 +9,11 @@ pub mod arm64_uboot_env;
 pub mod board;
 #[cfg(feature = "std")]
 pub mod init;
+pub mod raspberry_pi;
 pub mod rpi3_uboot;
 pub mod rpi4_uboot;
+#[cfg(feature = "std")]
+pub mod start;
 #[cfg(feature = "std")]
 pub mod uboot;
 pub mod x86_64_grub;

@@ -15,7 +15,7 @@ use super::{Size, image_time, warn_all};
 /// The image goes into slot A, which is confirmed from the start. The same input gives the same bytes.
 #[derive(Args, Debug)]
 pub struct Build {
-    /// Board, such as x86_64-grub
+    /// Board: x86_64-grub, rpi3-uboot, rpi4-uboot or arm64-uboot-env
     #[arg(long)]
     board: String,
     /// Image of /usr: ext4 as `usr` makes it, or a squashfs that the board's loader reads
@@ -51,12 +51,47 @@ pub struct Build {
     /// Let UUIDs follow from this text instead of the input
     #[arg(long, value_name = "SEED")]
     ids_from: Option<String>,
-    /// Folder with GRUB's modules for i386-pc and x86_64-efi
-    #[arg(long, value_name = "DIR", default_value = images::loader::GRUB_DIR)]
-    grub_dir: PathBuf,
+    #[command(flatten)]
+    loader: Loader,
     /// Disk image
     #[arg(long, value_name = "DISK")]
     out: PathBuf,
+}
+
+/// Where the parts of the loader come from.
+#[derive(Args, Debug)]
+struct Loader {
+    /// Folder with GRUB's modules for i386-pc and x86_64-efi [default: /usr/lib/grub]
+    #[arg(long, value_name = "DIR")]
+    grub_dir: Option<PathBuf>,
+    /// Folder with start*.elf, fixup*.dat and bootcode.bin [default: /usr/lib/raspi-firmware]
+    #[arg(long, value_name = "DIR")]
+    firmware: Option<PathBuf>,
+    /// Folder with the Raspberry Pi's device trees, bcm*.dtb [default: that of --firmware]
+    #[arg(long, value_name = "DIR")]
+    device_trees: Option<PathBuf>,
+    /// config.txt for the Raspberry Pi instead of Tandem's own
+    #[arg(long, value_name = "FILE")]
+    config_txt: Option<PathBuf>,
+    /// U-Boot for the Raspberry Pi [default: that of the package u-boot-rpi for the board]
+    #[arg(long, value_name = "FILE")]
+    u_boot: Option<PathBuf>,
+    /// Don't let the boot script arm the watchdog before it boots a slot on trial (QEMU resets at once)
+    #[arg(long)]
+    no_loader_watchdog: bool,
+}
+
+impl From<Loader> for images::loader::Sources {
+    fn from(loader: Loader) -> Self {
+        Self {
+            grub: loader.grub_dir,
+            firmware: loader.firmware,
+            device_trees: loader.device_trees,
+            config_txt: loader.config_txt,
+            uboot: loader.u_boot,
+            no_watchdog: loader.no_loader_watchdog,
+        }
+    }
 }
 
 impl Build {
@@ -86,7 +121,7 @@ impl Build {
             both: self.both,
             ids_from: self.ids_from.as_deref(),
             time: image_time()?,
-            grub: &self.grub_dir,
+            loader: self.loader.into(),
         };
         let built = images::disk::build(&options, &self.out)?;
         warn_all(&built.warnings);

@@ -1,11 +1,14 @@
 //! Whole disks: partition table, loader, slots, records.
 
+mod bmap;
 pub mod layout;
+mod mbr;
 mod records;
 mod root;
 pub mod table;
 
 use std::fs::File;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -19,7 +22,7 @@ use crate::failure::refuse;
 use crate::fat::{self, Volume};
 use crate::image::Image;
 use crate::image_io::ImageIo;
-use crate::loader::Loader;
+use crate::loader::{Loader, Sources};
 use crate::output::{Output, is_no_input};
 use crate::region::copy_sparse;
 use crate::tree::Tree;
@@ -47,8 +50,8 @@ pub struct Options<'a> {
     pub ids_from: Option<&'a str>,
     /// Seconds since 1970 for timestamps.
     pub time: u32,
-    /// Where GRUB's modules are.
-    pub grub: &'a Path,
+    /// Where the parts of the loader come from.
+    pub loader: Sources,
 }
 
 /// What was made.
@@ -58,14 +61,21 @@ pub struct Built {
     pub warnings: Vec<String>,
 }
 
-/// Makes `out` a disk that boots `options.usr` from slot A. The same input gives the same bytes.
+/// Makes `out` a disk that boots `options.usr` from slot A, and `out.bmap` its block map. The same input gives the same
+/// bytes.
 ///
 /// # Errors
 /// The image is not one that the board boots or does not fit, a tool is missing, or the file can't be written. Nothing
 /// is left at `out` then.
 pub fn build(options: &Options, out: &Path) -> Result<Built> {
-    let keys = options.keys.iter().map(PathBuf::as_path);
-    is_no_input(out, keys.chain([options.usr]))?;
+    let map = map_path(out);
+    for output in [out, &map] {
+        let keys = options.keys.iter().map(PathBuf::as_path);
+        is_no_input(
+            output,
+            keys.chain([options.usr]).chain(options.loader.files()),
+        )?;
+    }
     let board = options.board;
     let image = Image::open(options.usr, &[board])?;
     if options.sector_size == SectorSize::B4096 && !board.sectors_4096 {
@@ -90,20 +100,29 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
         root: options.root_size,
         power_of_two: options.power_of_two,
         // A BIOS reads sectors of 512 bytes.
-        bios: options.sector_size == SectorSize::B512,
+        bios: board.partitions.contains(&gpt::BIOS_BOOT) && options.sector_size == SectorSize::B512,
     })?;
     let flashed = payload::flashed(&image, options)?;
     let state = initial_state(options.both);
-    let loader = Loader::make(board, &layout, options.grub)?;
+    let loader = Loader::make(board, &layout, &options.loader)?;
     let seed = seed(options, &layout, &flashed)?;
     let ids = Ids::new(&seed);
 
+    let mut map_output = Output::create(&map)?;
     let mut output = Output::create(out)?;
     let disk = &*output.file();
     disk.set_len(layout.total)
         .with_context(|| format!("write {}", out.display()))?;
     table::write(disk, &layout, &state, ids)?;
-    loader.install_bios(disk, &layout)?;
+    loader.install(disk, &layout)?;
+    if loader.hybrid {
+        mbr::write(disk, &layout)?;
+    }
+    let files: Vec<(&str, &[u8])> = loader
+        .files
+        .iter()
+        .map(|(path, bytes)| (path.as_str(), bytes.as_slice()))
+        .collect();
     let esp = Volume {
         start: layout.esp.start,
         len: layout.esp.len,
@@ -114,7 +133,7 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
         },
         label: "EFI-SYSTEM",
         id: ids.volume(gpt::EFI_SYSTEM),
-        files: &[("EFI/BOOT/BOOTX64.EFI", &loader.efi)],
+        files: &files,
     };
     fat::make(disk, &esp).context("make EFI-SYSTEM")?;
     write_slot(disk, &layout, Slot::A, &image, &flashed)?;
@@ -123,12 +142,32 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
     }
     let oem = oem_tree(options.keys)?;
     write_ext4(disk, &oem, layout.oem, "OEM", &seed, options.time)?;
-    records::write(disk, &layout, &state, ids, board.name, options.product)?;
+    records::write(disk, &layout, &state, ids, board, options.product)?;
     let root = root::skeleton()?;
     write_ext4(disk, &root, layout.root, "ROOT", &seed, options.time)?;
     table::check(disk, &layout, &state, ids)?;
+    let used = |slot| {
+        if slot == Slot::A || options.both {
+            image.size
+        } else {
+            0
+        }
+    };
+    let text = bmap::make(disk, &layout, used)?;
+    map_output
+        .file()
+        .write_all(text.as_bytes())
+        .with_context(|| format!("write {}", map.display()))?;
     output.commit()?;
+    map_output.commit()?;
     Ok(Built { layout, warnings })
+}
+
+/// Where `bmaptool` looks for the map of the image `out`.
+fn map_path(out: &Path) -> PathBuf {
+    let mut name = out.as_os_str().to_owned();
+    name.push(".bmap");
+    name.into()
 }
 
 /// What a release's first record says, and the bytes behind it.

@@ -8,6 +8,7 @@
 
 mod agreement;
 mod bench;
+mod card;
 mod refusals;
 
 use bench::Bench;

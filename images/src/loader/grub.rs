@@ -1,31 +1,18 @@
-//! Loader installation without grub-install: core images made by `grub-mkimage`, put where firmware looks.
+//! GRUB without grub-install: core images made by `grub-mkimage`, put where firmware looks.
 
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use anyhow::{Context, Result, bail, ensure};
-use boards::Board;
+use anyhow::{Context, Result, ensure};
 use boards::x86_64_grub;
 
+use super::{GRUB_DIR, Loader, Sources, read};
 use crate::disk::layout::{Layout, Span};
 use crate::tools;
 
-/// Where Debian's grub-pc-bin and grub-efi-amd64-bin put their modules.
-pub const GRUB_DIR: &str = "/usr/lib/grub";
-
-/// A loader for one disk layout.
-#[derive(Debug)]
-pub struct Loader {
-    /// For BIOS: `boot.img` and the core image. `None` on disks that no BIOS reads.
-    bios: Option<(Vec<u8>, Vec<u8>)>,
-    /// For UEFI: `EFI/BOOT/BOOTX64.EFI`.
-    pub efi: Vec<u8>,
-}
-
-/// A script's largest size, images' largest size, in bytes.
-const MAX_IMAGE: u64 = 32 << 20;
+/// Where UEFI firmware looks on a disk that it knows nothing about.
+const EFI_PATH: &str = "EFI/BOOT/BOOTX64.EFI";
 const SECTOR: usize = 512;
 /// GRUB's `boot.img`: where the partition table begins, which is not ours to change.
 const BOOT_KEEP: usize = 0x1B8;
@@ -38,76 +25,72 @@ const CORE_BLOCK_LIST: usize = 0x1F4;
 /// Segment that the rest of the core image is loaded to.
 const CORE_SEGMENT: u16 = 0x820;
 
-impl Loader {
-    /// Makes the loader of `board` for a disk with this layout.
-    ///
-    /// # Errors
-    /// The board's loader is not one that we can make, or GRUB's tools are missing or fail.
-    pub fn make(board: &Board, layout: &Layout, grub: &Path) -> Result<Self> {
-        if board.name != x86_64_grub::BOARD.name {
-            bail!("install loader: don't know how for board {}", board.name);
+/// Makes both core images with the script for a disk with this layout.
+///
+/// # Errors
+/// GRUB's tools or modules are missing or fail.
+pub fn make(layout: &Layout, sources: &Sources) -> Result<Loader> {
+    let grub = sources.grub.as_deref().unwrap_or(Path::new(GRUB_DIR));
+    let script = x86_64_grub::grub_cfg(&x86_64_grub::Layout {
+        sector_size: layout.sector_size,
+        usr_a: extent(layout, layout.usr_a),
+        usr_b: extent(layout, layout.usr_b),
+        oem: extent(layout, layout.oem),
+        oem_config: extent(layout, layout.oem_config),
+    })
+    .context("make loader script")?;
+    let work = tempfile::tempdir().context("create a temporary folder")?;
+    let memdisk = work.path().join("memdisk.tar");
+    std::fs::write(&memdisk, tar(x86_64_grub::CONFIG_PATH, script.as_bytes())?)
+        .context("write memdisk")?;
+    let image = |format: &str, modules: &[&str], package| -> Result<Vec<u8>> {
+        let out = work.path().join(format);
+        let folder = grub.join(format);
+        ensure!(
+            folder.is_dir(),
+            "install loader: {} does not exist; it comes with the package {package} (--grub-dir)",
+            folder.display()
+        );
+        let mut command = tools::command("grub-mkimage");
+        command
+            .args(["-O", format, "-p", x86_64_grub::PREFIX, "-d"])
+            .arg(&folder)
+            .arg("-m")
+            .arg(&memdisk)
+            .arg("-o")
+            .arg(&out)
+            .args(x86_64_grub::MODULES)
+            .args(modules);
+        tools::run(&mut command, "grub-common").context("install loader")?;
+        read(&out)
+    };
+    let efi = image("x86_64-efi", x86_64_grub::MODULES_EFI, "grub-efi-amd64-bin")?;
+    let bios = match layout.bios_boot {
+        None => None,
+        Some(_) => {
+            let core = image("i386-pc", x86_64_grub::MODULES_BIOS, "grub-pc-bin")?;
+            Some((read(&grub.join("i386-pc/boot.img"))?, core))
         }
-        let script = x86_64_grub::grub_cfg(&x86_64_grub::Layout {
-            sector_size: layout.sector_size,
-            usr_a: extent(layout, layout.usr_a),
-            usr_b: extent(layout, layout.usr_b),
-            oem: extent(layout, layout.oem),
-            oem_config: extent(layout, layout.oem_config),
-        })
-        .context("make loader script")?;
-        let work = tempfile::tempdir().context("create a temporary folder")?;
-        let memdisk = work.path().join("memdisk.tar");
-        std::fs::write(&memdisk, tar(x86_64_grub::CONFIG_PATH, script.as_bytes())?)
-            .context("write memdisk")?;
-        let image = |format: &str, modules: &[&str], package| -> Result<Vec<u8>> {
-            let out = work.path().join(format);
-            let folder = grub.join(format);
-            ensure!(
-                folder.is_dir(),
-                "install loader: {} does not exist; it comes with the package {package} (--grub-dir)",
-                folder.display()
-            );
-            let mut command = tools::command("grub-mkimage");
-            command
-                .args(["-O", format, "-p", x86_64_grub::PREFIX, "-d"])
-                .arg(&folder)
-                .arg("-m")
-                .arg(&memdisk)
-                .arg("-o")
-                .arg(&out)
-                .args(x86_64_grub::MODULES)
-                .args(modules);
-            tools::run(&mut command, "grub-common").context("install loader")?;
-            read(&out)
-        };
-        let efi = image("x86_64-efi", x86_64_grub::MODULES_EFI, "grub-efi-amd64-bin")?;
-        let bios = match layout.bios_boot {
-            None => None,
-            Some(_) => {
-                let core = image("i386-pc", x86_64_grub::MODULES_BIOS, "grub-pc-bin")?;
-                Some((read(&grub.join("i386-pc/boot.img"))?, core))
-            }
-        };
-        Ok(Self { bios, efi })
-    }
+    };
+    Ok(Loader {
+        bios,
+        files: vec![(EFI_PATH.to_owned(), efi)],
+        hybrid: false,
+    })
+}
 
-    /// Puts the BIOS part into LBA 0 and BIOS-BOOT; the UEFI part is a file of the ESP.
-    ///
-    /// # Errors
-    /// The core image is larger than BIOS-BOOT, GRUB's images look strange, or the disk can't be written.
-    pub fn install_bios(&self, disk: &File, layout: &Layout) -> Result<()> {
-        let (Some((boot, core)), Some(span)) = (&self.bios, layout.bios_boot) else {
-            return Ok(());
-        };
-        let lba = layout.lba(span);
-        let core = patch_core(core.clone(), lba, span.len)?;
-        let mut first = [0; SECTOR];
-        disk.read_exact_at(&mut first, 0).context("read LBA 0")?;
-        patch_boot(&mut first, boot, lba)?;
-        disk.write_all_at(&core, span.start)
-            .context("write BIOS-BOOT")?;
-        disk.write_all_at(&first, 0).context("write LBA 0")
-    }
+/// Puts the BIOS part into LBA 0 and BIOS-BOOT, which begins at sector `lba`.
+///
+/// # Errors
+/// The core image is larger than BIOS-BOOT, GRUB's images look strange, or the disk can't be written.
+pub fn install_bios(disk: &File, boot: &[u8], core: &[u8], lba: u64, span: Span) -> Result<()> {
+    let core = patch_core(core.to_vec(), lba, span.len)?;
+    let mut first = [0; SECTOR];
+    disk.read_exact_at(&mut first, 0).context("read LBA 0")?;
+    patch_boot(&mut first, boot, lba)?;
+    disk.write_all_at(&core, span.start)
+        .context("write BIOS-BOOT")?;
+    disk.write_all_at(&first, 0).context("write LBA 0")
 }
 
 const fn extent(layout: &Layout, span: Span) -> x86_64_grub::Extent {
@@ -142,22 +125,6 @@ fn patch_core(mut core: Vec<u8>, lba: u64, room: u64) -> Result<Vec<u8>> {
     list[8..10].copy_from_slice(&sectors.to_le_bytes());
     list[10..12].copy_from_slice(&CORE_SEGMENT.to_le_bytes());
     Ok(core)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    let name = || format!("read {}", path.display());
-    let mut bytes = Vec::new();
-    File::open(path)
-        .with_context(name)?
-        .take(MAX_IMAGE + 1)
-        .read_to_end(&mut bytes)
-        .with_context(name)?;
-    ensure!(
-        bytes.len() as u64 <= MAX_IMAGE,
-        "read {}: longer than {MAX_IMAGE} bytes",
-        path.display()
-    );
-    Ok(bytes)
 }
 
 /// A tar archive (POSIX ustar) with one file and the folders above it, all from the year 1970.

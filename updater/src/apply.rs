@@ -1,25 +1,21 @@
-//! `update_engine apply`: one payload onto one disk, once.
+//! One payload onto one disk: [`apply`] does it in one go, a [`Session`] step by step.
 
 mod device;
 mod error;
+mod session;
 
 use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use bootctl::Slot;
-use bootctl::disk::{Access, Disk};
-use bootctl::transaction::TransactionLock;
-use bootctl::transition::TryCount;
 
 pub use error::ApplyError;
+pub use session::{Candidate, Offer, Session};
 
 use crate::Digest;
-use crate::engine::{self, EngineError, Observer, Phase, Report, Target};
-use crate::gates::{Admitted, Reason, admit};
-use crate::incoming::Incoming;
-use crate::journal::{Journal, Release};
+use crate::engine::{Observer, Report};
+use crate::gates::Reason;
 use crate::source::Source;
-use device::OpenDevice;
 
 /// Where a device's journal is.
 pub const JOURNAL_DIR: &str = "/var/lib/tandem";
@@ -38,6 +34,8 @@ pub struct Options {
     /// Do everything but write.
     pub check: bool,
     pub force: Vec<Reason>,
+    /// Folder of the journal, instead of `/var/lib/tandem` for the disk that runs and none for any other.
+    pub state: Option<PathBuf>,
 }
 
 /// How it ended well.
@@ -56,7 +54,7 @@ pub struct Outcome {
     pub tries: u8,
 }
 
-/// Applies the payload that `source` gives.
+/// Applies the payload that `source` gives: one [`Session`] from its beginning to its end.
 ///
 /// # Errors
 /// See [`ApplyError`]; its [`exit`](ApplyError::exit) is the exit code.
@@ -65,103 +63,12 @@ pub fn apply(
     options: &Options,
     observer: &mut dyn Observer,
 ) -> Result<Outcome, ApplyError> {
-    let access = if options.check {
-        Access::Read
-    } else {
-        Access::Write
-    };
-    let path = match &options.disk {
-        Some(path) => path.clone(),
-        None => {
-            bootctl::active::active_usr()
-                .map_err(|error| ApplyError::no_disk(&error))?
-                .disk_path
-        }
-    };
-    let disk = Disk::open(&path, access).map_err(ApplyError::failed)?;
-    // A check reads only, and two of them do not mind each other.
-    let _lock = match access {
-        Access::Write => Some(TransactionLock::acquire(&disk)?),
-        Access::Read => None,
-    };
-    let mut device = OpenDevice::read(disk, options)?;
-    let (mut incoming, manifest) =
-        Incoming::read(source, &device.keys, device.signatures).map_err(EngineError::from)?;
-    let id = manifest.id();
-    let release = admit(manifest, &device.facts(id), &options.force)
-        .map_err(|refusal| device.explain(refusal))?;
-    incoming.read_tables(&release).map_err(EngineError::from)?;
-    let (source, tables) = incoming.into_parts();
-    let outcome = |report| outcome(&release, report, device.passive(), device.tries);
-    if options.check {
-        engine::check(source, &tables, &release, observer)?;
-        return Ok(outcome(None));
-    }
-    let outcome_without_report = outcome(None);
-    if options.force.contains(&Reason::OnTrial) {
-        device.control.waive_fallback();
-    }
-    let mut slot_io = device.open_slot()?;
-    let mut observer = Journalling {
-        inner: observer,
-        journal: device.journal.take(),
-    };
-    let target = Target {
-        active: device.active,
-        tries: device.tries,
-        control: &mut device.control,
-        slot_io: &mut slot_io,
-    };
-    let report = engine::install(source, &tables, &release, target, &mut observer)?;
-    // The slot is activated; that its read-only flag did not come back does not change that.
-    if let Err(error) = slot_io.finish() {
-        log::warn!("{error}");
-    }
-    Ok(Outcome {
-        report: Some(report),
-        ..outcome_without_report
-    })
-}
-
-fn outcome(release: &Admitted, report: Option<Report>, slot: Slot, tries: TryCount) -> Outcome {
-    let manifest = release.manifest();
-    Outcome {
-        report,
-        slot,
-        product: manifest.product.to_string(),
-        version: manifest.version.to_string(),
-        rollback_index: manifest.rollback_index,
-        id: manifest.id(),
-        tries: tries.get(),
-    }
-}
-
-/// Notes in the journal what is about to be activated.
-struct Journalling<'a> {
-    inner: &'a mut dyn Observer,
-    journal: Option<Journal>,
-}
-
-impl Observer for Journalling<'_> {
-    fn progress(&mut self, phase: Phase, done: u64, total: u64) {
-        self.inner.progress(phase, done, total);
-    }
-
-    fn staging(&mut self, release: &Admitted, slot: Slot) {
-        self.inner.staging(release, slot);
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        let manifest = release.manifest();
-        let release = Release {
-            id: manifest.id().0,
-            version: manifest.version.to_string(),
-            rollback_index: manifest.rollback_index,
-        };
-        // Neither booting nor confirming needs the journal.
-        if let Err(error) = journal.staged(&release, slot) {
-            log::warn!("{error}");
-        }
+    let mut session = Session::open(options)?;
+    let offer = session.verify(source)?;
+    let candidate = session.admit(offer)?;
+    match options.check {
+        true => session.check(candidate, observer),
+        false => session.install(candidate, observer),
     }
 }
 

@@ -88,6 +88,13 @@ pub struct Flushed {
     before: u64,
 }
 
+impl Flushed {
+    /// How many blocks that are, counted from the first.
+    pub fn blocks(&self) -> u64 {
+        self.before
+    }
+}
+
 impl<'a, State> Install<'a, State> {
     /// The release that is installed.
     pub fn release(&self) -> &'a Admitted {

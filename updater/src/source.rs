@@ -1,8 +1,12 @@
-//! Where a payload comes from: a file, which can be looked at twice, or a stream, which can't.
+//! Where a payload comes from: a file, which can be looked at twice, a stream, which can't, or a remote place, whose bytes
+//! come once but from wherever they are asked for.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
+
+/// Bytes of a stream that are read at a time where nobody wants them.
+const SKIP: usize = 64 * 1024;
 
 /// Why bytes of a payload can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -16,9 +20,46 @@ pub enum SourceError {
     Trailing { at: u64 },
 }
 
+/// A payload somewhere else, which can be asked to go on at another byte than the next one.
+///
+/// It never counts as seekable: looking at everything twice would mean to fetch it twice. A `read` that fails ends the
+/// attempt, so what can be overcome (a connection that breaks, a server that is busy) has been tried again before.
+pub trait Remote: Read + Send {
+    /// Goes on at `offset` bytes from the start of the payload. It is at 0 before the first call. At the very end of the
+    /// payload the next `read` gives no bytes.
+    ///
+    /// # Errors
+    /// The other side can't, or has another payload by now.
+    fn jump(&mut self, offset: u64) -> Result<(), SourceError>;
+
+    /// What it takes to ask for the very same bytes again, after a restart of this program.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
+}
+
+/// Where a remote payload comes from.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Origin {
+    pub url: String,
+    /// What tells one version of the file there from another, such as an `ETag`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validator: Option<String>,
+}
+
 enum Input {
-    File { file: File, len: u64 },
+    File {
+        file: File,
+        len: u64,
+    },
     Stream(Box<dyn Read + Send>),
+    Remote {
+        remote: Box<dyn Remote>,
+        /// Where `remote` stands.
+        stands: u64,
+        /// The first bytes of the payload, which need not be asked for.
+        prefix: Vec<u8>,
+    },
 }
 
 /// The bytes of a payload, in order. Never reads past what is asked for.
@@ -68,12 +109,45 @@ impl Source {
         }
     }
 
+    /// Bytes that come once, but from any place.
+    pub fn remote(remote: impl Remote + 'static) -> Self {
+        Self::resumed(Vec::new(), remote)
+    }
+
+    /// Like [`remote`](Self::remote), with the first bytes known from an earlier attempt: only what follows them is asked
+    /// for.
+    pub fn resumed(prefix: Vec<u8>, remote: impl Remote + 'static) -> Self {
+        Self {
+            input: Input::Remote {
+                remote: Box::new(remote),
+                stands: 0,
+                prefix,
+            },
+            at: 0,
+        }
+    }
+
+    /// Whether its bytes come from afar, so that what has been written is worth remembering.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        matches!(self.input, Input::Remote { .. })
+    }
+
+    /// Where a remote source's bytes come from.
+    #[must_use]
+    pub fn origin(&self) -> Option<Origin> {
+        match &self.input {
+            Input::Remote { remote, .. } => remote.origin(),
+            Input::File { .. } | Input::Stream(_) => None,
+        }
+    }
+
     /// Length in bytes where it is known beforehand, which makes the source seekable.
     #[must_use]
     pub fn known_len(&self) -> Option<u64> {
         match self.input {
             Input::File { len, .. } => Some(len),
-            Input::Stream(_) => None,
+            Input::Stream(_) | Input::Remote { .. } => None,
         }
     }
 
@@ -108,6 +182,18 @@ impl Source {
             let result = match &mut self.input {
                 Input::File { file, .. } => file.read(buf),
                 Input::Stream(reader) => reader.read(buf),
+                Input::Remote {
+                    remote,
+                    stands,
+                    prefix,
+                } => {
+                    let known = usize::try_from(self.at).ok();
+                    let known = known.and_then(|at| prefix.get(at..));
+                    match known.unwrap_or_default() {
+                        [] => read_at(remote.as_mut(), stands, self.at, buf)?,
+                        known => Read::read(&mut &*known, buf),
+                    }
+                }
             };
             match result {
                 Ok(count) => {
@@ -125,7 +211,7 @@ impl Source {
         }
     }
 
-    /// Goes to a position of a seekable source; a stream stays where it is.
+    /// Goes to a position of a seekable source; a stream stays where it is, and so does a remote source.
     ///
     /// # Errors
     /// The file can't be sought in.
@@ -134,6 +220,36 @@ impl Source {
             file.seek(SeekFrom::Start(offset))
                 .map_err(|cause| SourceError::Read { offset, cause })?;
             self.at = offset;
+        }
+        Ok(())
+    }
+
+    /// Goes forward to a position: a file and a remote source go there, of a stream the bytes before it are read.
+    ///
+    /// # Errors
+    /// The source can't be read; the position lies behind the one of a stream.
+    pub fn skip_to(&mut self, offset: u64) -> Result<(), SourceError> {
+        match &self.input {
+            Input::File { .. } => self.seek(offset),
+            // It is asked for the place when something is read there, so that nothing is asked for in vain.
+            Input::Remote { .. } => {
+                self.at = offset;
+                Ok(())
+            }
+            Input::Stream(_) => self.read_away(offset),
+        }
+    }
+
+    fn read_away(&mut self, offset: u64) -> Result<(), SourceError> {
+        let mut rest = offset.checked_sub(self.at).ok_or(SourceError::Read {
+            offset,
+            cause: ErrorKind::NotSeekable.into(),
+        })?;
+        let mut buf = vec![0; SKIP];
+        while rest > 0 {
+            let piece = usize::try_from(rest).map_or(SKIP, |rest| rest.min(SKIP));
+            self.read_exact(buf.get_mut(..piece).unwrap_or_default())?;
+            rest = rest.saturating_sub(piece as u64);
         }
         Ok(())
     }
@@ -166,74 +282,23 @@ impl Source {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-
-    #[test]
-    fn a_file_is_seekable_and_held_to_its_length() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(b"0123456789").unwrap();
-        let mut source = Source::open(file.path()).unwrap();
-        assert_eq!(source.known_len(), Some(10));
-        assert!(source.check_len(10).is_ok());
-        assert!(matches!(
-            source.check_len(9),
-            Err(SourceError::Trailing { at: 9 })
-        ));
-        assert!(matches!(
-            source.check_len(12),
-            Err(SourceError::Truncated { at: 10, missing: 2 })
-        ));
-        let mut buf = [0; 4];
-        source.read_exact(&mut buf).unwrap();
-        source.seek(6).unwrap();
-        source.read_exact(&mut buf).unwrap();
-        assert_eq!(&buf, b"6789");
-        assert!(source.expect_end().is_ok());
-        source.seek(8).unwrap();
-        assert!(matches!(
-            source.read_exact(&mut buf),
-            Err(SourceError::Truncated { at: 10, missing: 2 })
-        ));
-        assert_eq!(
-            Source::open(Path::new("/")).unwrap_err().kind(),
-            ErrorKind::IsADirectory
-        );
+/// Reads what a remote source has at `at`; it is sent there first if it stands elsewhere.
+fn read_at(
+    remote: &mut dyn Remote,
+    stands: &mut u64,
+    at: u64,
+    buf: &mut [u8],
+) -> Result<io::Result<usize>, SourceError> {
+    if *stands != at {
+        remote.jump(at)?;
+        *stands = at;
     }
-
-    /// Gives one byte at a time and then fails.
-    struct Drip(u8);
-
-    impl Read for Drip {
-        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-            self.0 = self.0.checked_sub(1).ok_or(ErrorKind::ConnectionReset)?;
-            buf[0] = self.0;
-            Ok(1)
-        }
+    let result = remote.read(buf);
+    if let Ok(count) = result {
+        *stands = stands.saturating_add(count as u64);
     }
-
-    #[test]
-    fn a_stream_that_breaks_is_not_one_that_ends() {
-        let mut source = Source::stream(Drip(5));
-        let mut buf = [0; 5];
-        source.read_exact(&mut buf).unwrap();
-        assert_eq!(buf, [4, 3, 2, 1, 0]);
-        assert!(matches!(
-            source.read_exact(&mut buf),
-            Err(SourceError::Read { offset: 5, .. })
-        ));
-        let mut source = Source::stream(&b"ab"[..]);
-        assert!(matches!(
-            source.read_exact(&mut buf),
-            Err(SourceError::Truncated { at: 2, missing: 3 })
-        ));
-        let mut source = Source::stream(&b"ab"[..]);
-        source.read_exact(&mut buf[..1]).unwrap();
-        assert!(matches!(
-            source.expect_end(),
-            Err(SourceError::Trailing { at: 1 })
-        ));
-    }
+    Ok(result)
 }
+
+#[cfg(test)]
+mod tests;

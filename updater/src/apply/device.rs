@@ -1,7 +1,7 @@
 //! What a disk says about itself: its slots, its product and board, the keys it trusts.
 
 use std::num::NonZeroU8;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use bootctl::Slot;
 use bootctl::active::{active_slot, mounted_partitions};
@@ -26,7 +26,7 @@ pub(super) struct OpenDevice {
     pub keys: KeySet,
     pub signatures: NonZeroU8,
     pub tries: TryCount,
-    /// Only of the system that runs.
+    /// Only where the disk runs, or where its folder was named.
     pub journal: Option<Journal>,
     settings: Settings,
     state: StateReport,
@@ -97,6 +97,8 @@ impl OpenDevice {
                 .ok(),
             false => None,
         };
+        let own = || runs.then(|| PathBuf::from(JOURNAL_DIR));
+        let state_dir = options.state.clone().or_else(own);
         let descriptor = control.descriptor();
         let given = |given: &Option<String>, found: &str| given.clone().unwrap_or(found.to_owned());
         Ok(Self {
@@ -105,7 +107,7 @@ impl OpenDevice {
             keys,
             signatures: signatures(settings.signatures),
             tries: TryCount::new(settings.tries).unwrap_or_default(),
-            journal: runs.then(|| Journal::load(Path::new(JOURNAL_DIR))),
+            journal: state_dir.as_deref().map(Journal::load),
             failure: None,
             control,
             active,
@@ -150,7 +152,7 @@ impl OpenDevice {
         }
     }
 
-    fn running_version(&self) -> Option<&str> {
+    pub fn running_version(&self) -> Option<&str> {
         let record = self.running.as_ref().ok()?;
         Some(record.version.as_str())
     }

@@ -65,6 +65,7 @@ impl Arguments {
             board: self.board,
             check: self.check,
             force: self.force,
+            state: None,
         };
         let outcome =
             apply(source, &options, &mut Progress::new(verbose)).map_err(|error| Failure {

@@ -30,6 +30,7 @@ impl Observer for Progress {
         self.last = Some((phase, tenths));
         let what = match phase {
             Phase::Checking => "checking",
+            Phase::Resuming => "reading what is there",
             Phase::Writing => "writing",
             Phase::Comparing => "comparing",
         };

@@ -33,6 +33,8 @@ pub enum EngineError {
         cause: String,
         exit: Exit,
     },
+    #[error("install payload: cancelled")]
+    Cancelled,
     #[error("lock disk: {0}")]
     Busy(String),
     #[error("start unpacking: {0}")]
@@ -70,6 +72,7 @@ impl EngineError {
             | Self::Incoming(IncomingError::Source(SourceError::Read { .. }))
             | Self::Slot { .. }
             | Self::Memory(_)
+            | Self::Cancelled
             | Self::Thread => Exit::Failed,
             Self::Control { exit, .. } => *exit,
             Self::Busy(_) => Exit::Busy,

@@ -29,16 +29,27 @@ use unpack::Unpacker;
 pub enum Phase {
     /// Comparing the payload's bytes with the table; nothing is written.
     Checking,
+    /// Reading from the medium what an earlier attempt has written, before the rest is fetched.
+    Resuming,
     /// Writing blocks.
     Writing,
     /// Reading them back.
     Comparing,
 }
 
-/// Hears of an installation.
+/// Hears of an installation, and may end it.
 pub trait Observer {
     /// `done` of `total` blocks of this phase.
     fn progress(&mut self, phase: Phase, done: u64, total: u64);
+
+    /// Whether to stop; asked at every block boundary, and last before the slot is activated. The slot is left
+    /// unbootable then, and what it holds can be resumed. A source that may wait for long has to end its reads by itself.
+    fn cancelled(&self) -> bool {
+        false
+    }
+
+    /// The first `blocks` blocks are in the slot and flushed. Called at the boundaries of flushes only.
+    fn durable(&mut self, _release: &Admitted, _blocks: u64) {}
 
     /// The slot is complete and about to be activated: the last moment to note that down durably.
     fn staging(&mut self, _release: &Admitted, _slot: Slot) {}
@@ -83,6 +94,7 @@ pub fn check(
         content.update(unpacked.run().bytes());
         chunk = unpacked.into_run();
         observer.progress(Phase::Checking, chunk.end(), table.blocks());
+        stop_if_cancelled(observer)?;
     }
     unpacker.finish()?;
     let (found, expected) = (content.finalize().into(), release.artifact().content);
@@ -118,6 +130,7 @@ pub fn install<D: WholeDisk, S: SlotIo>(
     let install = install.invalidated();
     let result = write_slot(&mut source, install, tables, &mut target, observer).and_then(
         |(install, unchanged)| {
+            stop_if_cancelled(observer)?;
             observer.staging(release, target.slot());
             target.activate(&install)?;
             Ok(Report {
@@ -132,6 +145,13 @@ pub fn install<D: WholeDisk, S: SlotIo>(
         target.give_up();
     }
     result
+}
+
+fn stop_if_cancelled(observer: &dyn Observer) -> Result<(), EngineError> {
+    match observer.cancelled() {
+        true => Err(EngineError::Cancelled),
+        false => Ok(()),
+    }
 }
 
 /// From the wiped record to the new one.

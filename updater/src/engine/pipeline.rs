@@ -8,15 +8,16 @@
 //! The calling thread writes. A stage that fails closes its channels, which ends the others; at most [`CHUNKS`] chunks
 //! of about 1 MiB are under way.
 
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, ScopedJoinHandle};
+use std::time::Duration;
 
 use bootctl::BlockIo;
 
 use super::chunk::Chunk;
 use super::medium::{self, Probed, Prober};
 use super::unpack::Unpacker;
-use super::{EngineError, Observer, Phase, SlotIo};
+use super::{EngineError, Observer, Phase, SlotIo, stop_if_cancelled};
 use crate::install::{Flushed, Install, ReadBack, Run, Unpacked, Write, WriteRecord, Written};
 use crate::signature::Verified;
 use crate::source::Source;
@@ -24,6 +25,9 @@ use crate::table::Table;
 
 /// Chunks between unpacking and writing.
 const CHUNKS: usize = 6;
+
+/// How often somebody who waits for the source is asked whether to go on.
+const POLL: Duration = Duration::from_millis(100);
 
 /// Fills the slot; also returns how many blocks it held already.
 pub(super) fn run<'a, S: SlotIo>(
@@ -56,8 +60,12 @@ pub(super) fn run<'a, S: SlotIo>(
             unflushed: 0,
         };
         let written = writer.run(probed_rx, empty_tx, flushed_tx, observer);
-        for done in compared_rx {
-            observer.progress(Phase::Comparing, done, table.blocks());
+        let heard = hear(compared_rx, table.blocks(), observer);
+        let cancelled = matches!(written, Err(EngineError::Cancelled));
+        // Who was cancelled need not hear what else that has ended.
+        if cancelled || heard.is_err() {
+            let _ = (joined(unpacking), joined(probing), joined(comparing));
+            return Err(EngineError::Cancelled);
         }
         // A writer that was not given everything, or not heard out, only says that blocks are missing.
         joined(unpacking)?;
@@ -66,6 +74,19 @@ pub(super) fn run<'a, S: SlotIo>(
         let (written, unchanged) = written?;
         Ok((read_back.compared(written)?, unchanged))
     })
+}
+
+/// Passes on how far the comparison is; whoever is cancelled leaves the channel, which ends it.
+fn hear(
+    compared: Receiver<u64>,
+    total: u64,
+    observer: &mut dyn Observer,
+) -> Result<(), EngineError> {
+    for done in compared {
+        observer.progress(Phase::Comparing, done, total);
+        stop_if_cancelled(observer)?;
+    }
+    Ok(())
 }
 
 fn reader<S: SlotIo>(slot_io: &S) -> Result<S::Reader, EngineError> {
@@ -128,7 +149,8 @@ impl<'a, S: SlotIo> Writer<'a, '_, S> {
         observer: &mut dyn Observer,
     ) -> Result<(Install<'a, Written>, u64), EngineError> {
         let total = self.install.table().blocks();
-        for probed in &probed {
+        let mut cancelled = Ok(());
+        while let Some(probed) = next(&probed, observer, &mut cancelled) {
             probed.write(self.slot_io)?;
             self.install.written(&probed.unpacked)?;
             self.unchanged += probed.unchanged();
@@ -137,20 +159,42 @@ impl<'a, S: SlotIo> Writer<'a, '_, S> {
             observer.progress(Phase::Writing, chunk.end(), total);
             // Nobody waits for the last ones.
             let _ = empty.send(chunk);
-            if self.unflushed >= S::SEGMENT && flushed.send(self.flush()?).is_err() {
+            if self.unflushed >= S::SEGMENT && flushed.send(self.flush(observer)?).is_err() {
                 break;
             }
         }
-        let _ = flushed.send(self.flush()?);
+        let _ = flushed.send(self.flush(observer)?);
+        cancelled?;
         Ok((self.install.complete()?, self.unchanged))
     }
 
-    fn flush(&mut self) -> Result<Flushed, EngineError> {
+    fn flush(&mut self, observer: &mut dyn Observer) -> Result<Flushed, EngineError> {
         self.slot_io
             .flush()
             .map_err(|cause| EngineError::slot("flush slot", &cause))?;
         self.unflushed = 0;
-        Ok(self.install.flushed())
+        let flushed = self.install.flushed();
+        observer.durable(self.install.release(), flushed.blocks());
+        Ok(flushed)
+    }
+}
+
+/// The next chunk to write; none after the last and for one who is cancelled, however long the source takes.
+fn next(
+    probed: &Receiver<Probed>,
+    observer: &dyn Observer,
+    cancelled: &mut Result<(), EngineError>,
+) -> Option<Probed> {
+    loop {
+        *cancelled = stop_if_cancelled(observer);
+        if cancelled.is_err() {
+            return None;
+        }
+        match probed.recv_timeout(POLL) {
+            Ok(probed) => return Some(probed),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 
@@ -173,7 +217,9 @@ fn compare<'a>(
             for (_, bytes) in chunk.iter() {
                 install.read(bytes)?;
             }
-            let _ = compared.send(chunk.end());
+            if compared.send(chunk.end()).is_err() {
+                return Ok(install);
+            }
         }
     }
     Ok(install)

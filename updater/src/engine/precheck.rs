@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use super::{EngineError, Observer, Phase};
+use super::{EngineError, Observer, Phase, stop_if_cancelled};
 use crate::install::{Install, Invalidate, Precheck};
 use crate::source::{Source, SourceError};
 use crate::table::Table;
@@ -33,6 +33,7 @@ pub(super) fn run<'a>(
             let stored = stored?;
             install.stored(&stored)?;
             observer.progress(Phase::Checking, done, table.blocks());
+            stop_if_cancelled(observer)?;
             // Nobody waits for the last ones.
             let _ = empty_tx.send(stored);
         }

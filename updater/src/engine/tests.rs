@@ -1,3 +1,4 @@
+mod cancel;
 mod disk;
 mod overlap;
 mod payload;
@@ -29,13 +30,21 @@ fn run(payload: &[u8], seekable: bool, fault: Option<Fault>) -> Run {
 }
 
 fn run_on(view: View, starts: [usize; 2], payload: &[u8], seekable: bool) -> Run {
-    let before = view.disk.lock().unwrap().bytes.clone();
+    run_with(view, starts, source(payload, seekable), &mut Silent)
+}
+
+fn source(payload: &[u8], seekable: bool) -> Source {
+    // An open file stays when its name is gone.
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(payload).unwrap();
-    let source = match seekable {
+    match seekable {
         true => Source::open(file.path()).unwrap(),
         false => Source::stream(std::io::Cursor::new(payload.to_vec())),
-    };
+    }
+}
+
+fn run_with(view: View, starts: [usize; 2], source: Source, observer: &mut dyn Observer) -> Run {
+    let before = view.disk.lock().unwrap().bytes.clone();
     let result = accept(source).and_then(|(source, tables, release)| {
         let mut control = Control::open(view.clone()).unwrap();
         let mut slot_io = view.partition(starts[1]);
@@ -45,7 +54,7 @@ fn run_on(view: View, starts: [usize; 2], payload: &[u8], seekable: bool) -> Run
             active: Slot::A,
             tries: TryCount::DEFAULT,
         };
-        install(source, &tables, &release, target, &mut Silent)
+        install(source, &tables, &release, target, observer)
     });
     Run {
         view,

@@ -1,0 +1,246 @@
+//! A disk from the moment it is opened to the moment a release is staged on it.
+
+use bootctl::Slot;
+use bootctl::disk::{Access, Disk};
+use bootctl::transaction::TransactionLock;
+
+use super::device::OpenDevice;
+use super::{ApplyError, Options, Outcome};
+use crate::engine::{self, EngineError, Observer, Phase, Report, Target};
+use crate::gates::{Admitted, Reason, admit};
+use crate::incoming::{Incoming, Tables};
+use crate::journal::{Journal, Release};
+use crate::manifest::Manifest;
+use crate::signature::Verified;
+use crate::source::Source;
+
+/// A disk, what it says about itself, and the lock that keeps other installations from it. The lock is held until this is
+/// dropped; a session for a check has none, and writes nothing.
+pub struct Session {
+    device: OpenDevice,
+    force: Vec<Reason>,
+    writes: bool,
+    // Dropped after the disk.
+    _lock: Option<TransactionLock>,
+}
+
+/// A payload whose manifest is vouched for, whether or not this device wants it.
+#[derive(Debug)]
+pub struct Offer {
+    incoming: Incoming,
+    manifest: Verified<Manifest>,
+}
+
+/// A payload that the device takes. Nothing behind its manifest has been read yet.
+#[derive(Debug)]
+pub struct Candidate {
+    incoming: Incoming,
+    release: Admitted,
+}
+
+impl Offer {
+    #[must_use]
+    pub fn manifest(&self) -> &Verified<Manifest> {
+        &self.manifest
+    }
+}
+
+impl Candidate {
+    #[must_use]
+    pub fn release(&self) -> &Admitted {
+        &self.release
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session")
+            .field("disk", &self.device.control.io().path())
+            .field("active", &self.device.active)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens the disk, takes the lock (unless `options.check` is set) and reads what the rules ask for. Writes nothing.
+    ///
+    /// # Errors
+    /// The disk, the lock, the boot state, the keys.
+    pub fn open(options: &Options) -> Result<Self, ApplyError> {
+        let access = if options.check {
+            Access::Read
+        } else {
+            Access::Write
+        };
+        let path = match &options.disk {
+            Some(path) => path.clone(),
+            None => {
+                bootctl::active::active_usr()
+                    .map_err(|error| ApplyError::no_disk(&error))?
+                    .disk_path
+            }
+        };
+        let disk = Disk::open(&path, access).map_err(ApplyError::failed)?;
+        // A check reads only, and two of them do not mind each other.
+        let lock = match access {
+            Access::Write => Some(TransactionLock::acquire(&disk)?),
+            Access::Read => None,
+        };
+        Ok(Self {
+            device: OpenDevice::read(disk, options)?,
+            force: options.force.clone(),
+            writes: !options.check,
+            _lock: lock,
+        })
+    }
+
+    /// The slot that runs, or counts as running.
+    #[must_use]
+    pub const fn active(&self) -> Slot {
+        self.device.active
+    }
+
+    /// Version in the active slot, if its record can be read.
+    #[must_use]
+    pub fn running_version(&self) -> Option<&str> {
+        self.device.running_version()
+    }
+
+    /// Reads header, signatures and manifest, at most [`MAX_PREFIX`](crate::payload::MAX_PREFIX) bytes, and verifies them.
+    ///
+    /// # Errors
+    /// The source, a bound, the signatures, the manifest.
+    pub fn verify(&self, source: Source) -> Result<Offer, ApplyError> {
+        let (incoming, manifest) =
+            Incoming::read(source, &self.device.keys, self.device.signatures)
+                .map_err(EngineError::from)?;
+        Ok(Offer { incoming, manifest })
+    }
+
+    /// Holds the payload to the rules.
+    ///
+    /// # Errors
+    /// [`ApplyError::Refused`]
+    pub fn admit(&mut self, offer: Offer) -> Result<Candidate, ApplyError> {
+        let Offer { incoming, manifest } = offer;
+        let id = manifest.id();
+        let release = admit(manifest, &self.device.facts(id), &self.force)
+            .map_err(|refusal| self.device.explain(refusal))?;
+        Ok(Candidate { incoming, release })
+    }
+
+    /// Reads all of the payload and compares what can be compared without writing.
+    ///
+    /// # Errors
+    /// The source or a hash.
+    pub fn check(
+        &self,
+        candidate: Candidate,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, ApplyError> {
+        let (source, tables, release) = candidate.read_tables()?;
+        engine::check(source, &tables, &release, observer)?;
+        Ok(self.outcome(&release, None))
+    }
+
+    /// Installs the payload into the passive slot and stages it.
+    ///
+    /// # Errors
+    /// Before the slot was touched: nothing has changed. Later: the slot is unbootable and has no record.
+    pub fn install(
+        &mut self,
+        candidate: Candidate,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, ApplyError> {
+        if !self.writes {
+            return Err(ApplyError::failed(
+                "install payload: the disk was opened for a check",
+            ));
+        }
+        let (source, tables, release) = candidate.read_tables()?;
+        let device = &mut self.device;
+        if self.force.contains(&Reason::OnTrial) {
+            device.control.waive_fallback();
+        }
+        let mut slot_io = device.open_slot()?;
+        let mut observer = Journalling {
+            inner: observer,
+            journal: device.journal.as_mut(),
+        };
+        let target = Target {
+            active: device.active,
+            tries: device.tries,
+            control: &mut device.control,
+            slot_io: &mut slot_io,
+        };
+        let report = engine::install(source, &tables, &release, target, &mut observer)?;
+        // The slot is activated; that its read-only flag did not come back does not change that.
+        if let Err(error) = slot_io.finish() {
+            log::warn!("{error}");
+        }
+        Ok(self.outcome(&release, Some(report)))
+    }
+
+    fn outcome(&self, release: &Admitted, report: Option<Report>) -> Outcome {
+        let manifest = release.manifest();
+        Outcome {
+            report,
+            slot: self.device.passive(),
+            product: manifest.product.to_string(),
+            version: manifest.version.to_string(),
+            rollback_index: manifest.rollback_index,
+            id: manifest.id(),
+            tries: self.device.tries.get(),
+        }
+    }
+}
+
+impl Candidate {
+    /// The source stands at the first block then.
+    fn read_tables(self) -> Result<(Source, Tables, Admitted), EngineError> {
+        let Self {
+            mut incoming,
+            release,
+        } = self;
+        incoming.read_tables(&release)?;
+        let (source, tables) = incoming.into_parts();
+        Ok((source, tables, release))
+    }
+}
+
+/// Notes in the journal what is about to be activated.
+struct Journalling<'a> {
+    inner: &'a mut dyn Observer,
+    journal: Option<&'a mut Journal>,
+}
+
+impl Observer for Journalling<'_> {
+    fn progress(&mut self, phase: Phase, done: u64, total: u64) {
+        self.inner.progress(phase, done, total);
+    }
+
+    fn cancelled(&self) -> bool {
+        self.inner.cancelled()
+    }
+
+    fn durable(&mut self, release: &Admitted, blocks: u64) {
+        self.inner.durable(release, blocks);
+    }
+
+    fn staging(&mut self, release: &Admitted, slot: Slot) {
+        self.inner.staging(release, slot);
+        let Some(journal) = &mut self.journal else {
+            return;
+        };
+        let manifest = release.manifest();
+        let release = Release {
+            id: manifest.id().0,
+            version: manifest.version.to_string(),
+            rollback_index: manifest.rollback_index,
+        };
+        // Neither booting nor confirming needs the journal.
+        if let Err(error) = journal.staged(&release, slot) {
+            log::warn!("{error}");
+        }
+    }
+}

@@ -106,7 +106,8 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         if arguments.stop && !findings.is_empty() {
             break;
         }
-        jobs.extend(jobs_of(fixture, *tries, nodes, most, arguments.seed));
+        let found = jobs_of(fixture, *tries, nodes, most, arguments.seed);
+        jobs.extend(found.into_iter().filter(|job| arguments.full || !job.brief));
     }
     println!("{} operations from these states", jobs.len());
     let plan = Plan {
@@ -121,6 +122,7 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         random_runs: if arguments.full { 20 } else { 2 },
         repeat_one_of: if arguments.full { 3 } else { 12 },
         faults: true,
+        losses: true,
         threads: 2,
         stop: arguments.stop,
     };
@@ -150,7 +152,7 @@ fn cut(arguments: &Arguments) -> Result<bool> {
     Ok(findings.is_empty())
 }
 
-/// Every operation, each from a choice of the states in which its description allows it.
+/// Every operation from every state in which its description allows it, briefly but for a choice of them.
 fn jobs_of<'a>(
     fixture: &'a Fixture,
     tries: u8,
@@ -169,6 +171,7 @@ fn jobs_of<'a>(
         operation,
         tries,
         path: node.path.clone(),
+        brief: false,
     };
     let mut random = Random::new(seed);
     let mut jobs = Vec::new();
@@ -198,7 +201,11 @@ fn jobs_of<'a>(
         let mut chosen: Vec<&Node> = nodes.iter().filter(fits).collect();
         while chosen.len() > most {
             let at = random.below(chosen.len() as u64);
-            chosen.swap_remove(usize::try_from(at).unwrap_or(0));
+            let other = chosen.swap_remove(usize::try_from(at).unwrap_or(0));
+            jobs.push(Job {
+                brief: true,
+                ..job(other, operation)
+            });
         }
         jobs.extend(chosen.into_iter().map(|node| job(node, operation)));
     }

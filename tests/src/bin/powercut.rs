@@ -126,7 +126,13 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         threads: 2,
         stop: arguments.stop,
     };
-    let report = run(&jobs, &plan);
+    let step = jobs.len().div_ceil(20);
+    let report = run(&jobs, &plan, |done| {
+        if arguments.full && done % step == 0 {
+            let seconds = begin.elapsed().as_secs();
+            println!("{done} of {} operations, {seconds} s", jobs.len());
+        }
+    });
     for line in report.lines() {
         println!("{line}");
     }

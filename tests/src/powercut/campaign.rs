@@ -69,10 +69,11 @@ pub struct Job<'a> {
     pub brief: bool,
 }
 
-/// Runs all jobs. The report does not depend on the number of threads.
+/// Runs all jobs, and says how many are done after each. The report does not depend on the number of threads.
 #[must_use]
-pub fn run(jobs: &[Job<'_>], plan: &Plan) -> Report {
+pub fn run(jobs: &[Job<'_>], plan: &Plan, progress: impl Fn(usize) + Sync) -> Report {
     let next = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..plan.threads.max(1) {
@@ -90,6 +91,7 @@ pub fn run(jobs: &[Job<'_>], plan: &Plan) -> Report {
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(result);
+                    progress(done.fetch_add(1, Ordering::Relaxed) + 1);
                 }
             });
         }

@@ -76,7 +76,7 @@ fn what_the_product_does_passes_and_is_counted() {
         &[Operation::Install(1)],
         Operation::MarkUnbootable,
     )];
-    let report = run(&jobs, &PLAN);
+    let report = run(&jobs, &PLAN, |_| ());
     let found: Vec<_> = report.findings.iter().map(|f| f.trace.join("\n")).collect();
     assert!(found.is_empty(), "{}", found.join("\n\n"));
     let sum = report.sum();
@@ -84,7 +84,7 @@ fn what_the_product_does_passes_and_is_counted() {
         sum.cuts > 30 && sum.recoveries > 30 && sum.media > 20,
         "{sum:?}"
     );
-    assert_eq!(run(&jobs, &PLAN).sum(), sum, "a seed repeats a run");
+    assert_eq!(run(&jobs, &PLAN, |_| ()).sum(), sum, "a seed repeats a run");
 }
 
 #[test]

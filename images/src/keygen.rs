@@ -65,7 +65,7 @@ pub fn keygen(folder: &Path, name: &str) -> Result<KeyFiles> {
 }
 
 fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
-    let mut output = Output::create_new(path, mode)?;
+    let output = Output::create_new(path, mode)?;
     output
         .file()
         .write_all(bytes)

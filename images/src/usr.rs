@@ -42,18 +42,17 @@ pub fn make(root: &Path, keys: &[&Path], size: Option<u64>, time: u32, out: &Pat
         tree.add_file(&format!("lib/tandem/keys.d/{name}"), key)?;
     }
     let output = Output::create(out)?;
-    let size = ext4::make(
-        &tree,
-        output.path(),
-        &ext4::Options {
-            label: "usr",
-            size,
-            writable: false,
-            time,
-            salt: &[],
-        },
-    )?;
-    ext4::fsck(output.path())?;
+    let image = output.path();
+    let options = ext4::Options {
+        label: "usr",
+        size,
+        writable: false,
+        time,
+        salt: &[],
+    };
+    let size = ext4::make(&tree, &image, &options)
+        .and_then(|size| ext4::fsck(&image).map(|()| size))
+        .map_err(|e| output.explain(e))?;
     output.commit()?;
     let mut warnings = tree.warnings().to_vec();
     warnings.extend(missing(&tree));

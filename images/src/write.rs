@@ -23,6 +23,8 @@ use crate::region::{is_zero, next_data};
 /// What stands in front until everything else is compared: without it nothing boots the disk.
 const HEAD: u64 = 1 << 20;
 const CHUNK: usize = 1 << 20;
+/// Bytes between two flushes.
+const FLUSH_EVERY: u64 = 32 << 20;
 
 /// A disk image that is to be written.
 #[derive(Debug)]
@@ -107,12 +109,22 @@ impl Source {
     }
 }
 
+/// What is being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Writing,
+    Comparing,
+}
+
+/// Hears how far it is: a phase, bytes done and bytes in all of that phase.
+pub type Progress<'a> = &'a mut dyn FnMut(Phase, u64, u64);
+
 /// Writes `source` to `target`, gives it UUIDs of its own and moves the backup table to its end.
 ///
 /// # Errors
 /// The target is too small or has other sectors (nothing was written then), can't be written, or does not hold what was
 /// written: it boots nothing then.
-pub fn write(source: &Source, target: &Target) -> Result<()> {
+pub fn write(source: &Source, target: Target, progress: Progress) -> Result<()> {
     target.check(source)?;
     let ranges = source.ranges()?;
     let (head, rest): (Vec<_>, Vec<_>) = ranges.into_iter().partition(|r| r.0 < HEAD);
@@ -122,33 +134,63 @@ pub fn write(source: &Source, target: &Target) -> Result<()> {
         target.size - source.sector_size.bytes(),
         source.sector_size.bytes(),
     )?;
-    for part in [rest, head] {
-        copy(source, target, &part)?;
-        target.flush()?;
-        compare(source, target, &part)?;
-    }
-    renew(source, target)?;
-    target.flush()
+    let total = rest.iter().map(|r| r.1 - r.0).sum();
+    let mut done = 0;
+    copy(source, &target, &rest, &mut |bytes| {
+        done += bytes;
+        progress(Phase::Writing, done, total);
+    })?;
+    target.flush()?;
+    done = 0;
+    compare(source, &target, &rest, &mut |bytes| {
+        done += bytes;
+        progress(Phase::Comparing, done, total);
+    })?;
+    // Too short for anybody to wait for.
+    copy(source, &target, &head, &mut |_| {})?;
+    target.flush()?;
+    compare(source, &target, &head, &mut |_| {})?;
+    renew(source, &target)?;
+    target.flush()?;
+    target.finish()
 }
 
-fn copy(source: &Source, target: &Target, ranges: &[(u64, u64, bool)]) -> Result<()> {
+fn copy(
+    source: &Source,
+    target: &Target,
+    ranges: &[(u64, u64, bool)],
+    done: &mut dyn FnMut(u64),
+) -> Result<()> {
     let mut buffer = vec![0; CHUNK];
+    // Bytes that wait in memory would make the progress a lie, and the flush at the end a long silence.
+    let mut unflushed = 0;
     for &(start, end, is_data) in ranges {
-        if !is_data {
+        if is_data {
+            let part = &mut buffer[..usize::try_from(end - start).unwrap_or(CHUNK)];
+            source
+                .file
+                .read_exact_at(part, start)
+                .context("read disk image")?;
+            target.write(part, start)?;
+            unflushed += end - start;
+        } else {
             target.zero(start, end - start)?;
-            continue;
         }
-        let part = &mut buffer[..usize::try_from(end - start).unwrap_or(CHUNK)];
-        source
-            .file
-            .read_exact_at(part, start)
-            .context("read disk image")?;
-        target.write(part, start)?;
+        if unflushed >= FLUSH_EVERY {
+            target.flush()?;
+            unflushed = 0;
+        }
+        done(end - start);
     }
     Ok(())
 }
 
-fn compare(source: &Source, target: &Target, ranges: &[(u64, u64, bool)]) -> Result<()> {
+fn compare(
+    source: &Source,
+    target: &Target,
+    ranges: &[(u64, u64, bool)],
+    done: &mut dyn FnMut(u64),
+) -> Result<()> {
     let (mut ours, mut theirs) = (vec![0; CHUNK], vec![0; CHUNK]);
     for &(start, end, is_data) in ranges {
         let mut at = start;
@@ -173,6 +215,7 @@ fn compare(source: &Source, target: &Target, ranges: &[(u64, u64, bool)]) -> Res
                 )));
             }
             at += len as u64;
+            done(len as u64);
         }
     }
     Ok(())

@@ -1,9 +1,8 @@
-//! `build` and `write`.
+//! `build`.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use bootctl::SectorSize;
 use clap::Args;
 use images::Failure;
@@ -135,51 +134,4 @@ impl Build {
         }
         Ok(())
     }
-}
-
-/// Write a disk image to a disk, with UUIDs of its own
-///
-/// Refuses disks that are mounted or in use. Reads everything back and compares.
-#[derive(Args, Debug)]
-pub struct Write {
-    /// Disk image, as `build` makes it
-    disk: PathBuf,
-    /// Disk, such as /dev/sdb, or file; everything on it is lost
-    device: PathBuf,
-    /// Don't ask
-    #[arg(long)]
-    yes: bool,
-}
-
-impl Write {
-    pub fn run(self) -> Result<()> {
-        let source = images::write::Source::open(&self.disk)?;
-        let target = images::write::Target::open(&self.device, source.size)?;
-        target.check(&source)?;
-        let model = target.model.as_deref().unwrap_or("no model name");
-        say!(
-            "{} ({} bytes) goes to {} ({model}, {} bytes); everything there is lost\n",
-            self.disk.display(),
-            source.size,
-            target.name,
-            target.size
-        );
-        if !self.yes && !confirmed()? {
-            return Err(Failure::Usage("write disk: not confirmed (--yes)".to_owned()).into());
-        }
-        images::write::write(&source, &target)?;
-        say!("{}: written and compared\n", target.name);
-        Ok(())
-    }
-}
-
-/// Asks on the terminal; without one nobody can answer.
-fn confirmed() -> Result<bool> {
-    if !std::io::stdin().is_terminal() {
-        return Ok(false);
-    }
-    say!("type yes to go on: ");
-    let mut answer = String::new();
-    std::io::stdin().read_line(&mut answer).context("ask")?;
-    Ok(answer.trim() == "yes")
 }

@@ -9,6 +9,7 @@ mod build;
 mod payload;
 mod size;
 mod usr;
+mod write;
 
 use std::io::Write;
 
@@ -35,7 +36,7 @@ enum Command {
     Payload(Box<payload::Payload>),
     Attach(payload::Attach),
     Inspect(payload::Inspect),
-    Write(build::Write),
+    Write(write::Write),
 }
 
 impl Cli {

@@ -108,9 +108,9 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
     let seed = seed(options, &layout, &flashed)?;
     let ids = Ids::new(&seed);
 
-    let mut map_output = Output::create(&map)?;
-    let mut output = Output::create(out)?;
-    let disk = &*output.file();
+    let map_output = Output::create(&map)?;
+    let output = Output::create(out)?;
+    let disk = output.file();
     disk.set_len(layout.total)
         .with_context(|| format!("write {}", out.display()))?;
     table::write(disk, &layout, &state, ids)?;

@@ -53,7 +53,7 @@ pub fn attach(payload: &Path, signature: &Path, key: &Path, out: &Path) -> Resul
     }
     records.push(record);
 
-    let mut output = Output::create(out)?;
+    let output = Output::create(out)?;
     let failed = || format!("write {}", out.display());
     let header = Header::new(prefix.manifest().len(), records.len()).context("make header")?;
     let mut bytes = header.to_bytes().to_vec();
@@ -64,7 +64,7 @@ pub fn attach(payload: &Path, signature: &Path, key: &Path, out: &Path) -> Resul
     output.file().write_all(&bytes).with_context(failed)?;
     file.seek(SeekFrom::Start(prefix.header().prefix_len() as u64))
         .with_context(|| format!("read {shown}"))?;
-    std::io::copy(&mut file, output.file()).with_context(failed)?;
+    std::io::copy(&mut file, &mut output.file()).with_context(failed)?;
     output.commit()
 }
 

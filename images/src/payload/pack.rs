@@ -71,7 +71,7 @@ pub fn pack(spec: &Spec, keys: &[PathBuf], out: &Path) -> Result<Packed> {
     let prefix = header(draft.len(), keys.len())?.prefix_len() as u64;
     let start = prefix + manifest.tables_len();
 
-    let mut output = Output::create(out)?;
+    let output = Output::create(out)?;
     let failed = || format!("write {}", out.display());
     let mut file = BufWriter::with_capacity(1 << 20, output.file());
     file.seek(SeekFrom::Start(start)).with_context(failed)?;

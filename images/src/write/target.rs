@@ -1,5 +1,7 @@
 //! The disk or file that is written to.
 
+mod users;
+
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -10,6 +12,7 @@ use rustix::fs::{Advice, FallocateFlags};
 
 use super::Source;
 use crate::failure::refuse;
+use crate::output::Output;
 
 /// A disk that nobody else uses, or a plain file.
 #[derive(Debug)]
@@ -22,60 +25,81 @@ pub struct Target {
     pub model: Option<String>,
     /// Bytes in a sector of a real disk.
     sector: Option<u64>,
+    /// A file that is not there before it is written.
+    new: Option<Output>,
 }
 
 /// In the kernel's `fcntl.h`: on a block device, nobody else may claim it or a partition of it.
 const O_EXCL: i32 = 0o200;
 
 impl Target {
-    /// Opens a disk exclusively, or a file. A file that does not exist is made, `size` bytes long.
+    /// Opens a disk exclusively, or a file. A file that does not exist will be `size` bytes long, and is there once it
+    /// has been written.
     ///
     /// # Errors
     /// The disk or a partition of it is mounted or used otherwise; it is a partition; it can't be opened.
     pub fn open(path: &Path, size: u64) -> Result<Self> {
         let name = path.display().to_string();
         let failed = || format!("open {name}");
-        let is_device = match path.metadata() {
-            Ok(meta) if meta.file_type().is_block_device() => true,
-            Ok(meta) if meta.is_file() => false,
+        match path.metadata() {
+            Ok(meta) if meta.file_type().is_block_device() => Self::open_disk(path, name),
+            Ok(meta) if meta.is_file() => {
+                let file = OpenOptions::new().read(true).write(true).open(path);
+                Self::plain(file.with_context(failed)?, name)
+            }
             Ok(_) => bail!("open {name}: neither a disk nor a plain file"),
             Err(e) if e.kind() == io::ErrorKind::NotFound && !path.starts_with("/dev") => {
-                let file = File::create_new(path).with_context(failed)?;
+                let new = Output::create_new(path, 0o644)?;
+                let file = new.file().try_clone().with_context(failed)?;
                 file.set_len(size).with_context(failed)?;
-                false
+                let mut target = Self::plain(file, name)?;
+                target.new = Some(new);
+                Ok(target)
             }
-            Err(e) => return Err(e).with_context(failed),
-        };
-        let mut options = OpenOptions::new();
-        options.read(true).write(true);
-        if is_device {
-            options.custom_flags(O_EXCL);
+            Err(e) => Err(e).with_context(failed),
         }
-        let mut file = match options.open(path) {
-            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
-                refuse!(
-                    "write {name}: it is in use: mounted, a part of another device, or the running system's disk"
-                )
-            }
-            result => result.with_context(failed)?,
-        };
-        let size = file.seek(SeekFrom::End(0)).with_context(failed)?;
-        let (mut model, mut sector) = (None, None);
-        if is_device {
-            let sys = sys_folder(&file).with_context(failed)?;
-            if sys.join("partition").exists() {
-                refuse!("write {name}: it is a partition, not a disk");
-            }
-            model = read_line(&sys.join("device/model"))
-                .or_else(|| read_line(&sys.join("device/name")));
-            sector = read_line(&sys.join("queue/logical_block_size")).and_then(|s| s.parse().ok());
-        }
+    }
+
+    fn plain(mut file: File, name: String) -> Result<Self> {
+        let size = file
+            .seek(SeekFrom::End(0))
+            .with_context(|| format!("open {name}"))?;
         Ok(Self {
             file,
             name,
             size,
+            model: None,
+            sector: None,
+            new: None,
+        })
+    }
+
+    fn open_disk(path: &Path, name: String) -> Result<Self> {
+        let failed = || format!("open {name}");
+        let sys = sys_folder(path).with_context(failed)?;
+        if sys.join("partition").exists() {
+            refuse!("write {name}: it is a partition, not a disk");
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(O_EXCL);
+        let file = match options.open(path) {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {
+                let mounted = users::mounted(&sys);
+                if mounted.is_empty() {
+                    refuse!("write {name}: it is in use: swap, or a part of another device");
+                }
+                refuse!("write {name}: it is in use: {}", mounted.join(", "));
+            }
+            result => result.with_context(failed)?,
+        };
+        let model = ["device/model", "device/name"]
+            .iter()
+            .find_map(|file| read_line(&sys.join(file)));
+        let sector = read_line(&sys.join("queue/logical_block_size"));
+        Ok(Self {
             model,
-            sector,
+            sector: sector.and_then(|s| s.parse().ok()),
+            ..Self::plain(file, name)?
         })
     }
 
@@ -113,6 +137,11 @@ impl Target {
             ),
             _ => Ok(()),
         }
+    }
+
+    /// The last step: a new file gets its name.
+    pub(super) fn finish(self) -> Result<()> {
+        self.new.map_or(Ok(()), Output::commit)
     }
 
     pub(super) fn write(&self, bytes: &[u8], at: u64) -> Result<()> {
@@ -157,8 +186,8 @@ impl Target {
     }
 }
 
-fn sys_folder(file: &File) -> Result<PathBuf> {
-    let number = file.metadata()?.rdev();
+fn sys_folder(path: &Path) -> io::Result<PathBuf> {
+    let number = path.metadata()?.rdev();
     let (major, minor) = (rustix::fs::major(number), rustix::fs::minor(number));
     Ok(PathBuf::from(format!("/sys/dev/block/{major}:{minor}")))
 }

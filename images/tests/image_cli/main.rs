@@ -116,6 +116,22 @@ fn a_written_disk_has_uuids_of_its_own_and_a_table_to_its_end() {
     );
 }
 
+/// The file was there, empty, before anybody had agreed.
+#[test]
+fn a_new_file_is_there_when_it_is_written_and_not_before() {
+    let bench = Bench::new();
+    bench.releases();
+    bench.image("build --board x86_64-grub --usr v1.img --product demo --version 1.0.0 --key keys/release.pub.pem --slot-size 16M --root-size 32M --out disk.img");
+    bench.image_fails("write disk.img new.img", 2);
+    assert!(!bench.exists("new.img"));
+    let said = bench.image("write disk.img new.img --yes");
+    let size = bench.size("disk.img");
+    assert!(said.contains(&format!("{size} bytes, ")), "{said}");
+    assert_eq!(bench.size("new.img"), size);
+    let problems = bench.tool("sgdisk -v new.img");
+    assert!(problems.contains("No problems found"), "{problems}");
+}
+
 #[test]
 fn an_image_is_not_written_onto_itself() {
     let bench = Bench::new();

@@ -7,8 +7,15 @@
 
 pub mod arm64_uboot_env;
 pub mod board;
+pub mod button;
 #[cfg(feature = "std")]
 pub mod init;
+pub mod led;
+#[cfg(feature = "std")]
+pub mod linux;
+#[cfg(test)]
+mod mock;
+pub mod pins;
 pub mod raspberry_pi;
 pub mod rpi3_uboot;
 pub mod rpi4_uboot;
@@ -16,6 +23,7 @@ pub mod rpi4_uboot;
 pub mod start;
 #[cfg(feature = "std")]
 pub mod uboot;
+pub mod watchdog;
 pub mod x86_64_grub;
 
 pub use board::{BOARDS, Board, Filesystem, LOADER_CONTRACT, find};

@@ -1,4 +1,4 @@
-//! The requests to block devices that have no safe wrapper elsewhere. The only unsafe code of this crate.
+//! The requests to devices that have no safe wrapper elsewhere. The only unsafe code of ours.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 use nix::libc::{c_char, c_int, c_void};
 
-/// The raw requests (`linux/fs.h`, `linux/blkpg.h`).
+/// The raw requests (`linux/fs.h`, `linux/blkpg.h`, `linux/watchdog.h`).
 mod request {
     use nix::libc::c_int;
 
@@ -19,6 +19,8 @@ mod request {
     nix::ioctl_read_bad!(blksszget, nix::request_code_none!(0x12, 104), c_int);
     nix::ioctl_write_ptr_bad!(blkpg, nix::request_code_none!(0x12, 105), BlkpgArgument);
     nix::ioctl_write_ptr!(ext4_resize_fs, b'f', 16, u64);
+    nix::ioctl_readwrite!(wdioc_settimeout, b'W', 6, c_int);
+    nix::ioctl_read!(wdioc_gettimeout, b'W', 7, c_int);
 }
 
 /// `struct blkpg_ioctl_arg`.
@@ -117,4 +119,26 @@ pub fn resize_ext4(mount_point: &File, blocks: u64) -> io::Result<()> {
     // SAFETY: EXT4_IOC_RESIZE_FS reads one u64 through the pointer, which is valid for the call.
     unsafe { request::ext4_resize_fs(mount_point.as_raw_fd(), &raw const blocks) }?;
     Ok(())
+}
+
+/// Asks a watchdog for a time-out in seconds; which it took.
+///
+/// # Errors
+/// Not a watchdog, or none that can be told; a time-out that it can't have.
+pub fn set_watchdog_timeout(device: &File, seconds: u32) -> io::Result<u32> {
+    let mut seconds = c_int::try_from(seconds).map_err(io::Error::other)?;
+    // SAFETY: WDIOC_SETTIMEOUT reads and writes one int through the pointer, which is valid for the call.
+    unsafe { request::wdioc_settimeout(device.as_raw_fd(), &raw mut seconds) }?;
+    u32::try_from(seconds).map_err(io::Error::other)
+}
+
+/// The time-out of a watchdog in seconds.
+///
+/// # Errors
+/// Not a watchdog, or none that tells.
+pub fn watchdog_timeout(device: &File) -> io::Result<u32> {
+    let mut seconds: c_int = 0;
+    // SAFETY: WDIOC_GETTIMEOUT writes one int through the pointer, which is valid for the call.
+    unsafe { request::wdioc_gettimeout(device.as_raw_fd(), &raw mut seconds) }?;
+    u32::try_from(seconds).map_err(io::Error::other)
 }

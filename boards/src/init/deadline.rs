@@ -17,12 +17,15 @@ use anyhow::{Context, Result, bail};
 use bootctl::active::active_usr;
 use bootctl::control::{Control, StateReport};
 use bootctl::disk::{Access, Disk};
-use bootctl::{BootState, Slot};
+use bootctl::{BootState, Priority, Slot};
 use nix::unistd::{chdir, chroot, fchdir, getpid, setsid};
 
 use super::failure::{Progress, record_within, reset};
-use super::watchdog::Watchdog;
 use super::{CMDLINE, parameters, say};
+use crate::led::Pattern;
+use crate::linux::signal::Signal;
+use crate::linux::watchdog::{LinuxWatchdog, is_allowed};
+use crate::watchdog::{Watchdog, interval};
 
 /// The argument that makes `tandem-init` this process.
 pub const ARGUMENT: &str = "deadline";
@@ -31,7 +34,7 @@ const NAME: &str = "@tandem-deadline";
 const PROGRAM: &str = "/init";
 
 const POLL: Duration = Duration::from_millis(50);
-/// How often the watchdog is fed and the slot store looked at.
+/// How often the slot store is looked at, and the watchdog fed, unless that wants it more often.
 const LOOK: Duration = Duration::from_secs(5);
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -55,67 +58,147 @@ pub fn is_me() -> bool {
         && env::args_os().nth(1).is_some_and(|word| word == ARGUMENT)
 }
 
-/// Waits until the running slot is confirmed, feeding the hardware watchdog meanwhile, and then returns; at the deadline
-/// it resets the machine.
+/// Waits until the running slot is confirmed, feeding the hardware watchdog meanwhile, hands that over, and returns; at
+/// the deadline it resets the machine.
 pub fn run() {
     let start = Instant::now();
     if let Err(error) = setsid() {
         say(&format!("deadline: {error}"));
     }
-    let mut limit = parameters::DEFAULT_DEADLINE;
-    let mut proc = None;
-    let mut watchdog = None;
+    let mut system = None;
+    let mut watchdog: Option<LinuxWatchdog> = None;
+    let mut light = Light::default();
     let mut next_look = LOOK;
-    loop {
-        if proc.is_none() {
-            // Kept open, /proc stays in reach after it has been moved into the new root.
-            proc = read_limit(&mut limit);
+    let judgement = loop {
+        if system.is_none() {
+            system = System::find();
         }
+        let limit = system
+            .as_ref()
+            .map_or(parameters::DEFAULT_DEADLINE, System::limit);
         // Drivers are loaded, and /dev is within reach, only at the beginning.
-        if watchdog.is_none() && start.elapsed() < LOOK {
-            watchdog = Watchdog::arm();
+        if watchdog.is_none()
+            && start.elapsed() < LOOK
+            && system.as_ref().is_some_and(System::may_arm)
+        {
+            watchdog = LinuxWatchdog::arm();
         }
+        let every = watchdog
+            .as_ref()
+            .map_or(LOOK, |w| interval(w.timeout()).min(LOOK));
+        next_look = next_look.min(start.elapsed().saturating_add(every));
         if start.elapsed() >= next_look.min(limit) {
-            next_look = start.elapsed().saturating_add(LOOK);
+            next_look = start.elapsed().saturating_add(every);
             if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
                 say(&format!("feed the watchdog: {error}"));
             }
-            match follow_init(proc.as_ref()).and_then(|()| judge()) {
-                Ok(()) => break,
-                Err(error) if start.elapsed() >= limit => expire(&error, limit),
+            match follow_init(system.as_ref()).and_then(|()| judge()) {
+                Ok(judgement) => break judgement,
+                Err(error) if start.elapsed() >= limit => {
+                    light.show(system.as_ref(), Pattern::Failed);
+                    expire(&error, limit)
+                }
                 // Not confirmed yet, or not even mounted.
-                Err(_) => {}
+                Err(_) => light.show(system.as_ref(), Pattern::OnTrial),
             }
         }
-        let settled = start.elapsed() >= LOOK && proc.is_some();
+        let settled = start.elapsed() >= LOOK && system.is_some();
         let wake = next_look.min(limit).saturating_sub(start.elapsed());
-        thread::sleep(if settled { wake } else { POLL });
-    }
-    if let Some(Err(error)) = watchdog.map(Watchdog::disarm) {
+        thread::sleep(if settled { wake } else { POLL.min(every) });
+    };
+    if let Some(Err(error)) = watchdog.map(Watchdog::release) {
         say(&format!("stop the watchdog: {error}"));
+    }
+    light.finish(system.as_ref(), judgement);
+}
+
+/// What the process keeps of the system that it was started in.
+struct System {
+    cmdline: String,
+    /// Kept open, it stays in reach after it has been moved into the new root.
+    proc: File,
+}
+
+impl System {
+    fn find() -> Option<Self> {
+        let cmdline = fs::read_to_string(CMDLINE).ok()?;
+        // If the memory runs out, this must not be what the kernel ends.
+        fs::write("/proc/self/oom_score_adj", "-1000").ok();
+        let proc = File::open("/proc").ok()?;
+        Some(Self { cmdline, proc })
+    }
+
+    fn limit(&self) -> Duration {
+        parameters::deadline(&self.cmdline)
+    }
+
+    fn may_arm(&self) -> bool {
+        is_allowed(&self.cmdline)
     }
 }
 
-fn read_limit(limit: &mut Duration) -> Option<File> {
-    let cmdline = fs::read_to_string(CMDLINE).ok()?;
-    *limit = parameters::deadline(&cmdline);
-    // If the memory runs out, this must not be what the kernel ends.
-    fs::write("/proc/self/oom_score_adj", "-1000").ok();
-    File::open("/proc").ok()
+/// The board's light, from the first look on: a confirmed slot is not called a trial.
+#[derive(Default)]
+struct Light {
+    signal: Option<Signal>,
+    shown: Option<Pattern>,
+    broken: bool,
+}
+
+impl Light {
+    fn show(&mut self, system: Option<&System>, pattern: Pattern) {
+        let Some(system) = system.filter(|_| !self.broken) else {
+            return;
+        };
+        if let Some(signal) = &self.signal {
+            if self.shown != Some(pattern) {
+                signal.show(pattern);
+            }
+        } else {
+            match Signal::of(&system.cmdline, pattern) {
+                Ok(signal) => self.signal = signal,
+                Err(error) => {
+                    self.broken = true;
+                    say(&format!("{error}"));
+                }
+            }
+        }
+        self.shown = Some(pattern);
+    }
+
+    /// Long enough to be seen.
+    fn finish(mut self, system: Option<&System>, judgement: Judgement) {
+        let (pattern, rounds) = match judgement {
+            Judgement::Good => (Pattern::Good, 1),
+            Judgement::FellBack => (Pattern::Failed, 10),
+        };
+        self.show(system, pattern);
+        if let Some(signal) = self.signal {
+            signal.finish(pattern, rounds);
+        }
+    }
 }
 
 /// Sees the filesystem as process 1 does: that is where the slot and ROOT are mounted.
-fn follow_init(proc: Option<&File>) -> Result<()> {
-    let proc = proc.context("find /proc")?;
-    fchdir(proc)
+fn follow_init(system: Option<&System>) -> Result<()> {
+    let system = system.context("find /proc")?;
+    fchdir(&system.proc)
         .and_then(|()| chdir("1/root"))
         .and_then(|()| chroot("."))
         .and_then(|()| chdir("/"))
         .context("enter the root of process 1")
 }
 
+/// How a machine that may go on running does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    Good,
+    /// The other slot holds a release that did not prove itself.
+    FellBack,
+}
+
 /// Ok when the machine may go on running as it is.
-fn judge() -> Result<()> {
+fn judge() -> Result<Judgement> {
     let usr = active_usr()?;
     let slot = usr
         .slot()
@@ -123,7 +206,7 @@ fn judge() -> Result<()> {
     let disk = Disk::open(&usr.disk_path, Access::Read)?;
     let state = Control::open(disk)?.state()?;
     if may_run(slot, &state) {
-        return Ok(());
+        return Ok(state.state.map_or(Judgement::Good, |s| judgement(slot, s)));
     }
     bail!("slot {slot} is not confirmed")
 }
@@ -141,6 +224,16 @@ fn may_run_with(slot: Slot, state: BootState) -> bool {
     state.get(slot).is_confirmed() || !state.get(slot.other()).is_candidate()
 }
 
+/// A slot that has a priority but no try left was given up.
+fn judgement(slot: Slot, state: BootState) -> Judgement {
+    let other = state.get(slot.other());
+    if other.priority > Priority::NEVER && !other.is_candidate() {
+        Judgement::FellBack
+    } else {
+        Judgement::Good
+    }
+}
+
 fn expire(error: &anyhow::Error, limit: Duration) -> ! {
     let reason = format!("not confirmed within {} s: {error:#}", limit.as_secs());
     say(&reason);
@@ -155,13 +248,26 @@ fn expire(error: &anyhow::Error, limit: Duration) -> ! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bootctl::{Attributes, Priority, Tries};
+    use bootctl::{Attributes, Tries};
 
     fn attributes(priority: u8, tries: u8, successful: bool) -> Attributes {
         Attributes {
             priority: Priority::new(priority).unwrap(),
             tries: Tries::new(tries).unwrap(),
             successful,
+        }
+    }
+
+    #[test]
+    fn a_release_that_was_given_up_is_shown() {
+        let a = attributes(1, 0, true);
+        for (b, shown) in [
+            (attributes(0, 0, false), Judgement::Good),
+            (attributes(2, 3, false), Judgement::Good),
+            (attributes(2, 0, true), Judgement::Good),
+            (attributes(2, 0, false), Judgement::FellBack),
+        ] {
+            assert_eq!(judgement(Slot::A, BootState { a, b }), shown, "{b:?}");
         }
     }
 

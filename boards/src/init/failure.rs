@@ -10,7 +10,9 @@ use std::time::Duration;
 use bootctl::Slot;
 use nix::sys::reboot::{RebootMode, reboot};
 
-use super::say;
+use super::{CMDLINE, say};
+use crate::led::Pattern;
+use crate::linux::signal::Signal;
 
 /// Long enough to read the reason.
 const PAUSE: Duration = Duration::from_secs(10);
@@ -31,6 +33,9 @@ pub struct Progress {
 /// Says and records why, and resets the machine after a pause.
 pub fn give_up(progress: &Progress, reason: &str) -> ! {
     say(reason);
+    let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
+    // Shown until the machine is reset.
+    let _signal = Signal::of(&cmdline, Pattern::Failed);
     record_within(RECORD_PATIENCE, progress, reason);
     say(&format!("reset in {} seconds", PAUSE.as_secs()));
     thread::sleep(PAUSE);

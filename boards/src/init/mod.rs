@@ -14,8 +14,8 @@ mod mounts;
 mod parameters;
 mod partitions;
 mod prepare;
+mod recovery;
 mod skeleton;
-mod watchdog;
 
 use std::convert::Infallible;
 use std::fs;
@@ -53,6 +53,7 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
     let chosen = disks::wait_for(&parameters)?;
     check_lost_environment(&parameters, &chosen)?;
     prepare::disk(&chosen);
+    ask_for_the_other_slot(&cmdline, &chosen, parameters.slot);
     let root = partitions::node(&chosen, bootctl::gpt::ROOT)?;
     let usr = partitions::node(&chosen, parameters.slot.partition_number())?;
     make_slots_read_only(&chosen)?;
@@ -77,6 +78,18 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
         Err(error) => say(&format!("find OEM: {error:#}")),
     }
     handover::switch_root(sysroot, parameters.init.as_deref(), progress)
+}
+
+/// Resets the machine if somebody wants the other slot, and can have it.
+fn ask_for_the_other_slot(cmdline: &str, chosen: &Chosen, slot: bootctl::Slot) {
+    let asked = recovery::is_wanted(cmdline)
+        .and_then(|wanted| Ok(wanted && recovery::prefer_the_other(chosen, slot)?));
+    match asked {
+        Ok(false) => {}
+        Ok(true) => failure::reset(),
+        // No button is worth not booting for.
+        Err(error) => say(&format!("{error:#}")),
+    }
 }
 
 /// Environment and confirmed record both lost: the loader could not know which slot is complete, so go on only in one

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use updater::settings::{FILE_MAX, Settings};
 
 use crate::os_release::OsRelease;
 use crate::output::{Output, is_no_input};
@@ -76,6 +77,25 @@ fn cut_kernel(tree: &Tree) -> Option<String> {
     })
 }
 
+/// What devices will complain about in the settings of the image; they then do nothing by themselves any more.
+fn settings(tree: &Tree) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let Some(Kind::File(source, size)) = tree.get("lib/tandem/update.conf").map(|n| &n.kind) else {
+        return warnings;
+    };
+    // One byte more than allowed, so that the parser sees that it is too much.
+    let size = (*size).min(FILE_MAX as u64 + 1);
+    let mut text = Vec::new();
+    let read = std::fs::File::open(source).and_then(|f| f.take(size).read_to_end(&mut text));
+    if let Err(error) = read {
+        return vec![format!("read {}: {error}", source.display())];
+    }
+    Settings::parse(&text, &[], &mut |problem| {
+        warnings.push(problem.to_string())
+    });
+    warnings
+}
+
 fn missing(tree: &Tree) -> Vec<String> {
     let mut warnings = Vec::new();
     match tree.get("lib/os-release").map(|n| &n.kind) {
@@ -103,6 +123,7 @@ fn missing(tree: &Tree) -> Vec<String> {
     if let Some(warning) = cut_kernel(tree) {
         warnings.push(warning);
     }
+    warnings.extend(settings(tree));
     let has_key = tree
         .nodes()
         .any(|(path, _)| path.starts_with(b"lib/tandem/keys.d/") && path.ends_with(b".pub.pem"));
@@ -120,6 +141,27 @@ mod tests {
     use std::fs;
 
     use super::*;
+
+    #[test]
+    fn settings_that_devices_will_complain_about_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("lib/tandem");
+        fs::create_dir_all(&folder).unwrap();
+        let warnings = |text: &str| {
+            fs::write(folder.join("update.conf"), text).unwrap();
+            settings(&Tree::read(root.path()).unwrap())
+        };
+        assert_eq!(warnings("GROUP=stable\nSIGNATURES=2\n"), [""; 0]);
+        let two = warnings("SIGNATURES=two\nSERVER=x\n");
+        assert!(
+            two[0].contains("update.conf, line 1, SIGNATURES"),
+            "{two:?}"
+        );
+        assert_eq!(
+            (two.len(), warnings(&"#".repeat(FILE_MAX + 1)).len()),
+            (2, 1)
+        );
+    }
 
     #[test]
     fn a_kernel_that_is_shorter_than_its_header_says_is_named() {

@@ -4,7 +4,6 @@ mod device;
 mod error;
 mod session;
 
-use std::num::NonZeroU8;
 use std::path::PathBuf;
 
 use bootctl::Slot;
@@ -95,10 +94,6 @@ impl Outcome {
         }
         facts.to_string()
     }
-}
-
-fn signatures(count: u8) -> NonZeroU8 {
-    NonZeroU8::new(count).unwrap_or(NonZeroU8::MIN)
 }
 
 #[cfg(test)]

@@ -77,11 +77,17 @@ pub fn settings(data: &[u8]) -> bool {
         assert!(!problem.to_string().is_empty());
     });
     assert!((1..=9).contains(&settings.tries));
-    assert!((1..=4).contains(&settings.signatures));
+    let required: Vec<u8> = (0..6)
+        .map(|keys| settings.required_signatures(keys).get())
+        .collect();
+    assert!(required.iter().all(|count| (1..=4).contains(count)));
     assert!((1..=86_400).contains(&settings.health_timeout));
     let release = Settings::parse(usr, &[], &mut |_| ());
     assert!(settings.tries >= release.tries);
-    assert!(settings.signatures >= release.signatures);
+    for (keys, required) in required.into_iter().enumerate() {
+        assert!(required >= release.required_signatures(keys).get());
+        assert!(required >= settings.trial_signatures(keys).get());
+    }
     assert!(settings.may_act_alone() || problems > 0);
     problems == 0
 }

@@ -10,7 +10,7 @@ use bootctl::disk::{Access, Disk, PartitionIo};
 use bootctl::slot_record::SlotRecordHeader;
 use bootctl::transition::TryCount;
 
-use super::{ApplyError, JOURNAL_DIR, Options, signatures};
+use super::{ApplyError, JOURNAL_DIR, Options};
 use crate::gates::{Device, Refusal};
 use crate::journal::Journal;
 use crate::settings::{self, Settings};
@@ -104,8 +104,8 @@ impl OpenDevice {
         Ok(Self {
             product: given(&options.product, descriptor.product.as_str()),
             board: given(&options.board, descriptor.board.as_str()),
+            signatures: settings.required_signatures(keys.len()),
             keys,
-            signatures: signatures(settings.signatures),
             tries: TryCount::new(settings.tries).unwrap_or_default(),
             journal: state_dir.as_deref().map(Journal::load),
             failure: None,
@@ -239,10 +239,13 @@ mod offline {
             }
             (_, slot) => Some(slot?),
         };
-        let settings = slot
-            .as_mut()
-            .map_or_else(|| Ok(Vec::new()), settings_text)?;
-        let settings = Settings::parse(&settings, &[], &mut |problem| log::warn!("{problem}"));
+        let settings = match &mut slot {
+            Some(slot) => {
+                let text = settings_text(slot)?;
+                Settings::parse(&text, &[], &mut |problem| log::warn!("{problem}"))
+            }
+            None => Settings::unreadable(),
+        };
         let keys = match (&options.keys, &mut slot) {
             (Some(folder), _) => named_keys(folder)?,
             (None, Some(slot)) => {

@@ -1,6 +1,5 @@
 //! What a slot on trial has to pass: the built-in check, then the required checks, each within its time.
 
-use std::num::NonZeroU8;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -68,7 +67,7 @@ pub(super) fn check_announcement<B: BlockIo>(
             .read_slot_record_body(slot, header, &mut body)
             .map_err(|error| Failure::medium(&format!("slot {slot}: {error}")))?;
         let keys = keys::load_system(root).map_err(AnnouncementError::from)?;
-        let required = NonZeroU8::new(settings.signatures).unwrap_or(NonZeroU8::MIN);
+        let required = settings.trial_signatures(keys.len());
         let board = control.descriptor().board.as_str();
         announcement::check_manifest(header, &body, &keys, required, board)?;
     }

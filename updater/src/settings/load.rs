@@ -1,6 +1,7 @@
 //! Reading the two files.
 
-use std::io::{self, ErrorKind, Read};
+use std::fs;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::files;
@@ -11,31 +12,36 @@ use super::{FILE_MAX, Layer, Problem, Settings};
 /// and never an error; a file that can't be read counts as a bad value.
 #[must_use]
 pub fn load(root: &Path) -> Settings {
-    let (usr, usr_error) = read(root, Layer::Usr);
-    let (etc, etc_error) = read(root, Layer::Etc);
-    let mut settings = Settings::parse(&usr, &etc, &mut |problem: Problem<'_>| {
-        log::warn!("{problem}");
-    });
-    for (layer, error) in [(Layer::Usr, usr_error), (Layer::Etc, etc_error)] {
-        if let Some(error) = error {
-            log::warn!("read /{}: {error}", layer.path());
-            settings.bad_values = settings.bad_values.saturating_add(1);
-        }
-    }
-    settings
+    let usr = read(root, Layer::Usr);
+    let etc = read(root, Layer::Etc);
+    Settings::parse_readable(usr.as_deref(), etc.as_deref(), &mut |problem: Problem<
+        '_,
+    >| {
+        log::warn!("{problem}")
+    })
 }
 
-fn read(root: &Path, layer: Layer) -> (Vec<u8>, Option<io::Error>) {
+/// The text of a file, empty where there is none; `None` for one that can't be read.
+fn read(root: &Path, layer: Layer) -> Option<Vec<u8>> {
     let mut text = Vec::new();
-    let file = match files::open(&root.join(layer.path())) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return (text, None),
-        Err(error) => return (text, Some(error)),
-    };
     // One byte more than allowed, so that the parser sees that it is too much.
     let limit = FILE_MAX as u64 + 1;
-    match file.take(limit).read_to_end(&mut text) {
-        Ok(_) => (text, None),
-        Err(error) => (Vec::new(), Some(error)),
+    let path = root.join(layer.path());
+    let read = files::open(&path).and_then(|file| file.take(limit).read_to_end(&mut text));
+    match read {
+        Ok(_) => Some(text),
+        // A link that leads nowhere is something that can't be read.
+        Err(error)
+            if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(&path).is_err() =>
+        {
+            Some(Vec::new())
+        }
+        Err(error) => {
+            log::warn!(
+                "read /{}: {error}; as it may set SIGNATURES, every trusted key has to sign",
+                layer.path()
+            );
+            None
+        }
     }
 }

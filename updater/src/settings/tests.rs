@@ -32,7 +32,7 @@ fn all_keys() {
     let start = s.window_start.unwrap();
     assert_eq!((start.day, start.minute), (Some(Weekday::Thursday), 270));
     assert_eq!(s.window_length, Some(5400));
-    assert_eq!((s.tries, s.signatures), (2, 2));
+    assert_eq!((s.tries, s.required_signatures(4).get()), (2, 2));
     assert_eq!((s.health_timeout, s.health_deadline), (5, 20));
 }
 
@@ -47,14 +47,14 @@ fn etc_wins_key_by_key() {
 fn etc_raises_tries_and_signatures_but_does_not_lower_them() {
     let (s, problems) = parse("TRIES=4\nSIGNATURES=2", "TRIES=9\nSIGNATURES=3");
     assert!(problems.is_empty());
-    assert_eq!((s.tries, s.signatures), (9, 3));
+    assert_eq!((s.tries, s.required_signatures(1).get()), (9, 3));
     // An earlier line of /etc is not the release's word.
     let (s, problems) = parse("TRIES=4", "TRIES=9\nTRIES=5");
     assert!(problems.is_empty());
     assert_eq!(s.tries, 5);
 
     let (s, problems) = parse("TRIES=4\nSIGNATURES=2", "TRIES=3\nSIGNATURES=1");
-    assert_eq!((s.tries, s.signatures), (4, 2));
+    assert_eq!((s.tries, s.required_signatures(4).get()), (4, 2));
     assert_eq!(
         problems,
         [
@@ -90,8 +90,21 @@ fn a_bad_value_is_reported_and_leaves_the_one_below_in_force() {
         "TRIES=10",
         "TRIES=+4",
         "TRIES=",
-        "SIGNATURES=0",
-        "SIGNATURES=5",
+        "POLL_INTERVAL=59s",
+        "POLL_INTERVAL=169h",
+        "POLL_INTERVAL=",
+        "RATE_LIMIT=1023",
+        "RATE_LIMIT=0K",
+        "RATE_LIMIT=K",
+        "RATE_LIMIT=18014398509481984K",
+        "RATE_LIMIT=+2K",
+        "CA_FILE=ca.pem",
+        "CA_FILE=/a\tb",
+        "PAYLOAD_DIR=",
+        "CLIENT_CERT_FILE=/c.pem",
+        "CLIENT_KEY_FILE=/c.pem",
+        "LOCKSMITHD_REBOOT_WINDOW_START=04:00",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1h",
         "HEALTH_TIMEOUT=0",
         "HEALTH_DEADLINE=86401",
         "nonsense",
@@ -101,8 +114,94 @@ fn a_bad_value_is_reported_and_leaves_the_one_below_in_force() {
         assert_eq!(problems.len(), 1, "{bad}: {problems:?}");
         assert!(!s.may_act_alone(), "{bad}");
         let (without, _) = parse(usr, "");
-        assert_eq!(Settings { bad_values: 0, ..s }, without, "{bad}");
+        let mut s = Settings { bad_values: 0, ..s };
+        if problems.iter().any(|p| p.contains("beside it")) {
+            // Half a pair was read, and is reported all the same.
+            (s.window_start, s.window_length) = (None, None);
+            (s.client_cert_file, s.client_key_file) = (None, None);
+        }
+        assert_eq!(s, without, "{bad}");
     }
+}
+
+#[test]
+fn keys_of_the_service() {
+    let (s, problems) = parse(
+        "POLL_INTERVAL=6h\nRATE_LIMIT=500K\nCA_FILE=/etc/tandem/ca.pem\nPAYLOAD_DIR=/run/media/a stick\n\
+         CLIENT_CERT_FILE=/c\nREBOOT_STRATEGY=best-effort\nSERVER=disabled\n",
+        "CLIENT_KEY_FILE=/k\nRATE_LIMIT=unlimited",
+    );
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((s.poll_interval, s.rate_limit), (6 * 3600, None));
+    assert_eq!(s.ca_file.as_deref(), Some("/etc/tandem/ca.pem"));
+    assert_eq!(s.payload_dir.as_deref(), Some("/run/media/a stick"));
+    assert_eq!(s.client_cert_file.as_deref(), Some("/c"));
+    assert_eq!(s.client_key_file.as_deref(), Some("/k"));
+    assert_eq!(s.reboot_strategy, RebootStrategy::BestEffort);
+    assert!(s.has_source() && s.polled_server().is_none());
+    for (rate, bytes) in [("1024", 1024), ("2M", 2 << 20)] {
+        let (s, _) = parse(&std::format!("RATE_LIMIT={rate}"), "");
+        assert_eq!(s.rate_limit, Some(bytes));
+    }
+    let (s, _) = parse("SERVER=https://u.example", "");
+    assert_eq!(s.polled_server(), Some("https://u.example"));
+}
+
+#[test]
+fn etcd_lock_is_refused_in_words() {
+    let (s, problems) = parse("", "REBOOT_STRATEGY=etcd-lock");
+    assert_eq!(
+        problems,
+        [
+            "read /etc/tandem/update.conf, line 1, REBOOT_STRATEGY: the value must be `off`, `reboot` or \
+             `best-effort`; there is no `etcd-lock` here yet"
+        ]
+    );
+    assert!(!s.may_act_alone());
+}
+
+#[test]
+fn signatures_that_nobody_can_read_are_those_of_all_keys() {
+    for bad in [
+        "SIGNATURES=two",
+        "SIGNATURES=",
+        "SIGNATURES=0",
+        "SIGNATURES=5",
+        "SIGNATURES=\"2",
+        "SIGNATURES",
+        "SIGNATURES 2",
+    ] {
+        for (usr, etc) in [(bad, ""), ("", bad), (bad, "SIGNATURES=1")] {
+            let (s, problems) = parse(usr, etc);
+            assert!(!problems.is_empty() && !s.may_act_alone(), "{bad}");
+            let required: std::vec::Vec<u8> =
+                (0..=6).map(|n| s.required_signatures(n).get()).collect();
+            assert_eq!(required, [1, 1, 2, 3, 4, 4, 4], "{usr:?} {etc:?}");
+        }
+        // Never fewer than what could be read.
+        let (s, _) = parse("SIGNATURES=3", bad);
+        assert_eq!(s.required_signatures(1).get(), 3, "{bad}");
+        // The release is not to blame for what stands in /etc, and always for its own.
+        assert_eq!(s.trial_signatures(4).get(), 3, "{bad}");
+        let (s, _) = parse(bad, "");
+        assert_eq!(s.trial_signatures(4).get(), 4, "{bad}");
+    }
+    // The last line counts, and what could be read is the least.
+    let (s, _) = parse("SIGNATURES=2\nSIGNATURES=x", "");
+    assert_eq!([1, 2, 3].map(|n| s.required_signatures(n).get()), [2, 2, 3]);
+    let (s, problems) = parse("SIGNATURES=x\nSIGNATURES=2", "");
+    assert_eq!((s.required_signatures(4).get(), problems.len()), (2, 1));
+    let (s, _) = parse("SIGNATURES=2", "SIGNATURES=3");
+    assert_eq!(s.trial_signatures(4).get(), 3);
+    // A line that is not text.
+    for (line, required) in [(&b" SIGNATURES=2\xff"[..], 4), (b"GROUP=\xff", 1)] {
+        let s = Settings::parse(line, b"", &mut |_| ());
+        assert_eq!(s.required_signatures(4).get(), required);
+    }
+    let large = "#".repeat(FILE_MAX + 1);
+    let (s, _) = parse(&large, "");
+    assert_eq!(s.required_signatures(4).get(), 4);
+    assert_eq!(Settings::unreadable().required_signatures(2).get(), 2);
 }
 
 #[test]
@@ -142,6 +241,12 @@ fn files_are_read_below_a_root_and_never_stop_anybody() {
     std::fs::create_dir_all(root.path().join("etc/tandem/update.conf")).unwrap();
     let settings = load(root.path());
     assert_eq!((settings.tries, settings.may_act_alone()), (5, false));
+    assert_eq!(settings.required_signatures(3).get(), 3);
+    // A link that leads nowhere.
+    std::fs::remove_dir(root.path().join("etc/tandem/update.conf")).unwrap();
+    assert_eq!(load(root.path()).required_signatures(3).get(), 1);
+    std::os::unix::fs::symlink("/nonexistent", root.path().join("etc/tandem/update.conf")).unwrap();
+    assert_eq!(load(root.path()).required_signatures(3).get(), 3);
 }
 
 proptest! {
@@ -149,7 +254,7 @@ proptest! {
     fn hostile_text_never_yields_a_setting_out_of_range(usr: std::vec::Vec<u8>, etc in "([A-Z_]{0,12}=?[ -~\n]{0,12}|TRIES=[0-9]{0,22}\n|SIGNATURES=[0-9]{0,3}\n){0,9}") {
         let s = Settings::parse(&usr, etc.as_bytes(), &mut |_| ());
         prop_assert!((3..=9).contains(&s.tries));
-        prop_assert!((1..=4).contains(&s.signatures));
+        prop_assert!((1..=4).contains(&s.required_signatures(9).get()));
         prop_assert!(s.health_timeout > 0 && s.health_deadline > 0);
     }
 }

@@ -5,6 +5,8 @@ use core::str::FromStr;
 
 use heapless::String;
 
+const WEEK: u32 = 7 * 24 * 3600;
+
 /// A value that can't be used; says what it must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Invalid(pub &'static str);
@@ -14,6 +16,8 @@ pub struct Invalid(pub &'static str);
 pub enum RebootStrategy {
     /// Reboots, within the window where there is one.
     Reboot,
+    /// The same, when nobody is logged in or ten minutes after those who are were told.
+    BestEffort,
     /// Waits for somebody to reboot it.
     Off,
 }
@@ -24,8 +28,12 @@ impl FromStr for RebootStrategy {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text {
             "reboot" => Ok(Self::Reboot),
+            "best-effort" => Ok(Self::BestEffort),
             "off" => Ok(Self::Off),
-            _ => Err(Invalid("`reboot` or `off`")),
+            "etcd-lock" => Err(Invalid(
+                "`off`, `reboot` or `best-effort`; there is no `etcd-lock` here yet",
+            )),
+            _ => Err(Invalid("`off`, `reboot` or `best-effort`")),
         }
     }
 }
@@ -86,31 +94,68 @@ fn weekday(text: &str) -> Option<Weekday> {
     DAYS.iter().find(named).map(|(_, day)| *day)
 }
 
-/// A Go duration of whole hours, minutes and seconds, such as `1h30m`; in seconds, at most a week.
-pub fn duration(text: &str) -> Result<u32, Invalid> {
-    const MUST: Invalid = Invalid("a duration such as `1h30m`, at most 168h");
-    const WEEK: u32 = 7 * 24 * 3600;
+/// The length of a window, in seconds.
+pub fn length(text: &str) -> Result<u32, Invalid> {
+    let must = Invalid("a duration such as `1h30m`, at most 168h");
+    let seconds = duration(text).ok_or(must)?;
+    Some(seconds).filter(|s| (1..=WEEK).contains(s)).ok_or(must)
+}
+
+/// Time between two looks for an update, in seconds.
+pub fn interval(text: &str) -> Result<u32, Invalid> {
+    let must = Invalid("a duration such as `45m`, from 1m to 168h");
+    let seconds = duration(text).ok_or(must)?;
+    Some(seconds)
+        .filter(|s| (60..=WEEK).contains(s))
+        .ok_or(must)
+}
+
+/// A Go duration of whole hours, minutes and seconds, such as `1h30m`, in seconds.
+fn duration(text: &str) -> Option<u32> {
     let mut total = 0_u32;
     let mut rest = text;
     while !rest.is_empty() {
         let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (value, tail) = rest.split_at_checked(digits).ok_or(MUST)?;
-        let value: u32 = value.parse().map_err(|_| MUST)?;
+        let (value, tail) = rest.split_at_checked(digits)?;
+        let value: u32 = value.parse().ok()?;
         let mut tail = tail.chars();
-        let unit = match tail.next() {
-            Some('h') => 3600,
-            Some('m') => 60,
-            Some('s') => 1,
-            _ => return Err(MUST),
+        let unit = match tail.next()? {
+            'h' => 3600,
+            'm' => 60,
+            's' => 1,
+            _ => return None,
         };
         rest = tail.as_str();
-        let seconds = value.checked_mul(unit).ok_or(MUST)?;
-        total = total.checked_add(seconds).ok_or(MUST)?;
+        total = total.checked_add(value.checked_mul(unit)?)?;
     }
-    if total == 0 || total > WEEK {
+    Some(total)
+}
+
+/// Bytes per second, in units of 1024 or 1024² of them where `K` or `M` follows; `unlimited` is none.
+pub fn rate(text: &str) -> Result<Option<u64>, Invalid> {
+    const MUST: Invalid =
+        Invalid("`unlimited` or bytes per second such as `500K` or `2M`, at least 1K");
+    const LEAST: u64 = 1 << 10;
+    if text == "unlimited" {
+        return Ok(None);
+    }
+    let (digits, unit) = match (text.strip_suffix('K'), text.strip_suffix('M')) {
+        (Some(digits), _) => (digits, 1 << 10),
+        (_, Some(digits)) => (digits, 1 << 20),
+        _ => (text, 1),
+    };
+    let value: u64 = number(digits, 1..=u64::MAX, MUST.0)?;
+    let rate = value.checked_mul(unit).filter(|rate| *rate >= LEAST);
+    rate.map(Some).ok_or(MUST)
+}
+
+/// An absolute path without control characters.
+pub fn path<const N: usize>(text: &str) -> Result<String<N>, Invalid> {
+    const MUST: Invalid = Invalid("an absolute path of at most 255 bytes");
+    if !text.starts_with('/') || text.chars().any(char::is_control) {
         return Err(MUST);
     }
-    Ok(total)
+    String::try_from(text).map_err(|_| MUST)
 }
 
 /// 1–64 bytes of what the strings of a manifest may have.

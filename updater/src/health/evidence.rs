@@ -1,5 +1,5 @@
 //! What a boot that did not get as far as health left behind: the loader's word on the kernel command line, init's
-//! note, the kernel's last messages.
+//! note, the kernel's last messages, the watchdog's memory.
 
 use std::fs;
 use std::io::{self, Read};
@@ -16,6 +16,13 @@ pub const NOTE: &str = "var/lib/tandem/boot-failure";
 const COMMAND_LINE: &str = "proc/cmdline";
 const BOOT_ID: &str = "proc/sys/kernel/random/boot_id";
 const PSTORE: &str = "sys/fs/pstore";
+const WATCHDOGS: &str = "sys/class/watchdog";
+/// Most watchdogs that are looked at; a machine has one or two.
+const WATCHDOGS_MAX: usize = 16;
+/// `WDIOF_CARDRESET` of `linux/watchdog.h`: the watchdog caused the last reset.
+const CARD_RESET: u32 = 0x20;
+/// How init's note begins when it was the deadline that ended the boot.
+const DEADLINE: &str = "not confirmed within ";
 /// Most bytes that are read of any of them.
 const READ_MAX: u64 = 64 << 10;
 /// Most entries of pstore that are looked at.
@@ -32,6 +39,8 @@ pub struct Evidence {
     pub note: Option<Note>,
     /// The kernel's last words, if it panicked since the release was staged.
     pub panic: Option<String>,
+    /// The hardware watchdog that reset the machine before this boot, by its name in `/sys/class/watchdog`.
+    pub watchdog: Option<String>,
     /// The kernel's id of this boot; empty where it has none.
     pub boot_id: String,
 }
@@ -72,6 +81,7 @@ impl Evidence {
             environment: parameter(&command_line, "tandem.env").map(str::to_owned),
             note: read(&root.join(NOTE)).ok().map(|text| Note::parse(&text)),
             panic: panic_since(&root.join(PSTORE), since),
+            watchdog: resetting_watchdog(&root.join(WATCHDOGS)),
             boot_id: read(&root.join(BOOT_ID))
                 .unwrap_or_default()
                 .trim()
@@ -89,10 +99,18 @@ impl Evidence {
         if let Some(note) = &self.note
             && note.slot.is_none_or(|s| s == slot)
         {
-            return Reason::new(Cause::Init, &note.text);
+            let cause = match note.text.starts_with(DEADLINE) {
+                true => Cause::Watchdog,
+                false => Cause::Init,
+            };
+            return Reason::new(cause, &note.text);
         }
         if let Some(text) = &self.panic {
             return Reason::new(Cause::Panic, text);
+        }
+        if let Some(name) = &self.watchdog {
+            let text = format!("{name} reset the machine, which had stopped answering");
+            return Reason::new(Cause::Watchdog, &text);
         }
         Reason::new(
             Cause::Unexplained,
@@ -124,6 +142,21 @@ fn read(path: &Path) -> io::Result<String> {
     let mut text = Vec::new();
     files::open(path)?.take(READ_MAX).read_to_end(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The first watchdog, by name, whose driver says that it caused the last reset.
+fn resetting_watchdog(watchdogs: &Path) -> Option<String> {
+    let mut names: Vec<String> = fs::read_dir(watchdogs)
+        .ok()?
+        .take(WATCHDOGS_MAX)
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names.into_iter().find(|name| {
+        let status = read(&watchdogs.join(name).join("bootstatus")).unwrap_or_default();
+        let status: u32 = status.trim().parse().unwrap_or(0);
+        status & CARD_RESET != 0
+    })
 }
 
 /// What the newest kernel log of a panic in pstore says.
@@ -203,6 +236,44 @@ mod tests {
         remove_note(root).unwrap();
         remove_note(root).unwrap();
         assert_eq!(Evidence::gather(root, 0).note, None);
+    }
+
+    #[test]
+    fn the_deadline_of_init_is_a_watchdog() {
+        let root = TempDir::new().unwrap();
+        let text = "slot=b not confirmed within 300 s: slot b is not confirmed\n";
+        put(root.path(), NOTE, text);
+        let reason = Evidence::gather(root.path(), 0).explain(Slot::B);
+        assert_eq!(
+            reason.to_string(),
+            "watchdog: not confirmed within 300 s: slot b is not confirmed"
+        );
+    }
+
+    #[test]
+    fn a_watchdog_counts_only_if_it_caused_the_reset_and_nobody_knows_better() {
+        let root = TempDir::new().unwrap();
+        let root = root.path();
+        let cause = || Evidence::gather(root, 0).explain(Slot::B).cause;
+        put(root, "sys/class/watchdog/watchdog0/bootstatus", "0\n");
+        put(root, "sys/class/watchdog/watchdog1/identity", "softdog\n");
+        put(root, "sys/class/watchdog/watchdog2/bootstatus", "x\n");
+        assert_eq!(cause(), Cause::Unexplained);
+        // Overheated; and reset by it as well.
+        put(root, "sys/class/watchdog/watchdog3/bootstatus", "1\n");
+        assert_eq!(cause(), Cause::Unexplained);
+        put(root, "sys/class/watchdog/watchdog3/bootstatus", "33\n");
+        let reason = Evidence::gather(root, 0).explain(Slot::B);
+        assert_eq!(
+            reason.to_string(),
+            "watchdog: watchdog3 reset the machine, which had stopped answering"
+        );
+        put(
+            root,
+            "sys/fs/pstore/dmesg-erst-2",
+            "Panic#1\nKernel panic - x\n",
+        );
+        assert_eq!(cause(), Cause::Panic);
     }
 
     #[test]

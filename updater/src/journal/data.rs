@@ -4,6 +4,7 @@ use bootctl::Slot;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::reason::{Cause, Reason, truncate};
+use super::seen::Seen;
 
 /// The `format` that this version writes and reads.
 pub(super) const FORMAT: u32 = 1;
@@ -77,6 +78,8 @@ pub(super) struct Data {
     pub failed: Vec<Failed>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_result: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest_signed: Option<Seen>,
 }
 
 impl Default for Data {
@@ -87,6 +90,7 @@ impl Default for Data {
             staged: None,
             failed: Vec::new(),
             last_result: String::new(),
+            newest_signed: None,
         }
     }
 }
@@ -164,6 +168,13 @@ impl Data {
             unexplained: counted.saturating_add(unexplained),
             time,
         });
+    }
+
+    pub fn see(&mut self, seen: Seen) {
+        let newest = &mut self.newest_signed;
+        if newest.as_ref().is_none_or(|old| seen.is_newer_than(old)) {
+            *newest = Some(seen);
+        }
     }
 
     pub fn unstage(&mut self, id: &[u8; 32]) {

@@ -1,7 +1,7 @@
 //! `history.jsonl`: one line of JSON per event, oldest first, bounded.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -24,7 +24,7 @@ const SIZE_MAX: u64 = 256 << 10;
 pub struct Event {
     /// Seconds since 1970 by the device's clock.
     pub time: u64,
-    /// `staged`, `trial-boot`, `check-failed`, `confirmed`, `fell-back` or `result`.
+    /// `seen`, `staged`, `trial-boot`, `check-failed`, `confirmed`, `fell-back` or `result`.
     pub event: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
@@ -128,12 +128,18 @@ fn drop_older_half(dir: &Path, path: &Path) -> Result<(), JournalError> {
     store::replace(dir, path, &dir.join(NEW_NAME), newer)
 }
 
+/// The end of the file, which is all of it unless somebody else has written to it.
 fn read_text(path: &Path) -> io::Result<Vec<u8>> {
     let mut text = Vec::new();
-    match files::open(path) {
-        Ok(file) => file.take(SIZE_MAX).read_to_end(&mut text)?,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => 0,
+    let mut file = match files::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(text),
         Err(error) => return Err(error),
     };
+    let excess = file.metadata()?.len().saturating_sub(SIZE_MAX);
+    if excess > 0 {
+        file.seek(SeekFrom::Start(excess))?;
+    }
+    file.take(SIZE_MAX).read_to_end(&mut text)?;
     Ok(text)
 }

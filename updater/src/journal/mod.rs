@@ -7,6 +7,7 @@
 mod data;
 pub mod history;
 mod reason;
+mod seen;
 mod store;
 
 use std::path::{Path, PathBuf};
@@ -16,6 +17,7 @@ use bootctl::Slot;
 
 pub use data::{Failed, Release, Staged};
 pub use reason::{Cause, DETAIL_MAX, Reason};
+pub use seen::Seen;
 pub use store::JournalError;
 
 use data::Data;
@@ -69,6 +71,30 @@ impl Journal {
     #[must_use]
     pub fn last_result(&self) -> &str {
         &self.data.last_result
+    }
+
+    /// The release that fell back last and has not proven itself since, with the reason.
+    #[must_use]
+    pub fn last_fallback(&self) -> Option<&Failed> {
+        self.data.failed.last()
+    }
+
+    /// The newest release that this device has seen signed by keys that it trusts. Whoever withholds newer ones can't be
+    /// stopped, but this shows it: see [`Seen::age`].
+    #[must_use]
+    pub const fn newest_signed(&self) -> Option<&Seen> {
+        self.data.newest_signed.as_ref()
+    }
+
+    /// Records that trusted keys vouch for a release, whether or not it is taken. Durable on return; writes nothing
+    /// unless it is the newest one.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn seen(&mut self, release: &Release, created: Option<&str>) -> Result<(), JournalError> {
+        let seen = Seen::new(release.clone(), created, now());
+        let event = Event::new("seen", now()).release(release);
+        self.update(event, |data, _| data.see(seen))
     }
 
     /// Records that a release is about to be activated in `slot`. Durable on return.

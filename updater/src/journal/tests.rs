@@ -188,6 +188,77 @@ fn failed_releases_are_bounded() {
 }
 
 #[test]
+fn the_last_fallback_is_named_with_its_reason_until_that_release_proves_itself() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    assert_eq!(journal.last_fallback(), None);
+    for (n, cause) in [(1, Cause::Health), (2, Cause::Watchdog), (1, Cause::Panic)] {
+        journal
+            .fell_back(&release(n), Slot::B, &reason(cause))
+            .unwrap();
+        let last = journal.last_fallback().unwrap();
+        assert_eq!((last.release.id, last.reason.cause), ([n; 32], cause));
+    }
+    journal.confirmed(&release(1), Slot::B).unwrap();
+    let last = Journal::load(dir.path());
+    assert_eq!(last.last_fallback().unwrap().release.id, [2; 32]);
+}
+
+/// Whatever is written and however long it is: the file stays bounded, and what it holds is the newest of it, in order.
+#[test]
+fn rotation_keeps_the_newest_events_without_a_gap() {
+    let mut runner =
+        proptest::test_runner::TestRunner::new(proptest::prelude::ProptestConfig::with_cases(3));
+    let lengths = proptest::collection::vec(0..6000_usize, 100..300);
+    let result = runner.run(&lengths, |lengths| {
+        let dir = TempDir::new().unwrap();
+        let path = dir.path().join("history.jsonl");
+        for (n, length) in lengths.iter().enumerate() {
+            let event = Event::new("result", 0).detail(&format!("{n} {}", "x".repeat(*length)));
+            history::append(dir.path(), &event).unwrap();
+            assert!(fs::metadata(&path).unwrap().len() <= 256 << 10);
+        }
+        let events = history::read(dir.path()).unwrap();
+        let first = lengths.len() - events.len();
+        for (n, event) in (first..).zip(&events) {
+            let detail = event.detail.as_ref().unwrap();
+            assert!(detail.starts_with(&format!("{n} ")), "{n}: {detail}");
+        }
+        assert!(events.len() >= 20, "{}", events.len());
+        Ok(())
+    });
+    result.unwrap();
+}
+
+#[test]
+fn a_history_that_somebody_else_made_too_long_keeps_its_end() {
+    let dir = TempDir::new().unwrap();
+    let path = dir.path().join("history.jsonl");
+    let mut text = String::new();
+    for n in 0..20_000 {
+        text.push_str(&format!("{{\"time\":{n},\"event\":\"result\"}}\n"));
+    }
+    fs::write(&path, &text).unwrap();
+    assert!(text.len() > 512 << 10);
+    assert_eq!(
+        history::read(dir.path()).unwrap().last().unwrap().time,
+        19_999
+    );
+    Journal::load(dir.path()).result("the next").unwrap();
+    assert!(fs::metadata(&path).unwrap().len() <= 256 << 10);
+    let events = history::read(dir.path()).unwrap();
+    let times: Vec<u64> = events
+        .iter()
+        .rev()
+        .skip(1)
+        .take(100)
+        .map(|e| e.time)
+        .collect();
+    let expected: Vec<u64> = (19_900..20_000).rev().collect();
+    assert_eq!(times, expected);
+}
+
+#[test]
 fn history_survives_a_torn_line_and_stays_bounded() {
     let dir = TempDir::new().unwrap();
     let path = dir.path().join("history.jsonl");

@@ -28,15 +28,24 @@ pub mod journal;
 pub mod json;
 #[cfg(feature = "std")]
 pub mod keys;
+#[cfg(feature = "std")]
+pub mod logins;
 pub mod manifest;
 pub mod name;
 #[cfg(feature = "std")]
 pub mod offline;
 pub mod payload;
+#[cfg(feature = "std")]
+pub mod policy;
+pub mod reboot_policy;
+pub mod reboot_window;
+pub mod schedule;
 pub mod settings;
 pub mod signature;
 #[cfg(feature = "std")]
 pub mod source;
+#[cfg(feature = "std")]
+pub mod stick;
 pub mod table;
 pub mod version;
 

@@ -1,5 +1,7 @@
 //! A disk from the moment it is opened to the moment a release is staged on it.
 
+use std::path::Path;
+
 use bootctl::Slot;
 use bootctl::disk::{Access, Disk};
 use bootctl::transaction::TransactionLock;
@@ -13,6 +15,7 @@ use crate::journal::{Journal, Release};
 use crate::manifest::Manifest;
 use crate::signature::Verified;
 use crate::source::Source;
+use crate::stick::{self, Look, StickError};
 
 /// A disk, what it says about itself, and the lock that keeps other installations from it. The lock is held until this is
 /// dropped; a session for a check has none, and writes nothing.
@@ -124,9 +127,36 @@ impl Session {
     pub fn admit(&mut self, offer: Offer) -> Result<Candidate, ApplyError> {
         let Offer { incoming, manifest } = offer;
         let id = manifest.id();
+        if self.writes {
+            self.note_seen(&manifest);
+        }
         let release = admit(manifest, &self.device.facts(id), &self.force)
             .map_err(|refusal| self.device.explain(refusal))?;
         Ok(Candidate { incoming, release })
+    }
+
+    /// The newest payload in a folder that this device would take.
+    ///
+    /// # Errors
+    /// The folder.
+    pub fn newest_in(&mut self, folder: &Path) -> Result<Look, StickError> {
+        let (keys, required) = (self.device.keys.clone(), self.device.signatures);
+        let (device, force) = (&mut self.device, &self.force);
+        stick::newest(folder, &keys, required, &mut |manifest| {
+            let facts = device.facts(manifest.id());
+            admit(manifest.clone(), &facts, force).map(drop)
+        })
+    }
+
+    /// Whether or not the device takes it: how old the newest release is that somebody vouched for is worth knowing.
+    fn note_seen(&mut self, manifest: &Verified<Manifest>) {
+        let Some(journal) = &mut self.device.journal else {
+            return;
+        };
+        let created = manifest.created.as_ref().map(ToString::to_string);
+        if let Err(error) = journal.seen(&release(manifest), created.as_deref()) {
+            log::warn!("{error}");
+        }
     }
 
     /// Reads all of the payload and compares what can be compared without writing.
@@ -208,6 +238,14 @@ impl Candidate {
     }
 }
 
+fn release(manifest: &Verified<Manifest>) -> Release {
+    Release {
+        id: manifest.id().0,
+        version: manifest.version.to_string(),
+        rollback_index: manifest.rollback_index,
+    }
+}
+
 /// Notes in the journal what is about to be activated.
 struct Journalling<'a> {
     inner: &'a mut dyn Observer,
@@ -232,12 +270,7 @@ impl Observer for Journalling<'_> {
         let Some(journal) = &mut self.journal else {
             return;
         };
-        let manifest = release.manifest();
-        let release = Release {
-            id: manifest.id().0,
-            version: manifest.version.to_string(),
-            rollback_index: manifest.rollback_index,
-        };
+        let release = self::release(release.manifest());
         // Neither booting nor confirming needs the journal.
         if let Err(error) = journal.staged(&release, slot) {
             log::warn!("{error}");

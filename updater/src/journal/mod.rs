@@ -93,8 +93,7 @@ impl Journal {
     /// The journal can't be written.
     pub fn seen(&mut self, release: &Release, created: Option<&str>) -> Result<(), JournalError> {
         let seen = Seen::new(release.clone(), created, now());
-        let event = Event::new("seen", now()).release(release);
-        self.update(event, |data, _| data.see(seen))
+        self.update(None, |data, _| data.see(seen))
     }
 
     /// Records that a release is about to be activated in `slot`. Durable on return.
@@ -177,7 +176,7 @@ impl Journal {
 
     fn update(
         &mut self,
-        event: Event,
+        event: impl Into<Option<Event>>,
         change: impl FnOnce(&mut Data, u64),
     ) -> Result<(), JournalError> {
         let _lock = store::lock(&self.dir)?;
@@ -187,7 +186,9 @@ impl Journal {
         if after != before {
             store::save(&self.dir, &after)?;
             // A lost line of history costs nobody a decision.
-            if let Err(error) = history::append(&self.dir, &event) {
+            if let Some(event) = event.into()
+                && let Err(error) = history::append(&self.dir, &event)
+            {
                 log::warn!("{error}");
             }
         }

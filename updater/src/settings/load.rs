@@ -12,17 +12,20 @@ use super::{FILE_MAX, Layer, Problem, Settings};
 /// and never an error; a file that can't be read counts as a bad value.
 #[must_use]
 pub fn load(root: &Path) -> Settings {
-    let usr = read(root, Layer::Usr);
-    let etc = read(root, Layer::Etc);
-    Settings::parse_readable(usr.as_deref(), etc.as_deref(), &mut |problem: Problem<
-        '_,
-    >| {
-        log::warn!("{problem}")
-    })
+    load_with(root, &mut |problem| log::warn!("{problem}"))
+}
+
+/// The same, for whoever asks again and again and logs only what is new.
+#[must_use]
+pub fn load_with(root: &Path, report: &mut dyn FnMut(&str)) -> Settings {
+    let usr = read(root, Layer::Usr, report);
+    let etc = read(root, Layer::Etc, report);
+    let mut report = |problem: Problem<'_>| report(&problem.to_string());
+    Settings::parse_readable(usr.as_deref(), etc.as_deref(), &mut report)
 }
 
 /// The text of a file, empty where there is none; `None` for one that can't be read.
-fn read(root: &Path, layer: Layer) -> Option<Vec<u8>> {
+fn read(root: &Path, layer: Layer, report: &mut dyn FnMut(&str)) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     // One byte more than allowed, so that the parser sees that it is too much.
     let limit = FILE_MAX as u64 + 1;
@@ -37,10 +40,10 @@ fn read(root: &Path, layer: Layer) -> Option<Vec<u8>> {
             Some(Vec::new())
         }
         Err(error) => {
-            log::warn!(
+            report(&format!(
                 "read /{}: {error}; as it may set SIGNATURES, every trusted key has to sign",
                 layer.path()
-            );
+            ));
             None
         }
     }

@@ -18,7 +18,7 @@ use core::num::NonZeroU8;
 use heapless::String;
 
 #[cfg(feature = "std")]
-pub use load::load;
+pub use load::{load, load_with};
 pub use values::{RebootStrategy, Weekday, WindowStart};
 
 use values::Invalid;

@@ -2,6 +2,7 @@
 
 mod device;
 mod error;
+mod noting;
 mod session;
 
 use std::path::PathBuf;
@@ -33,8 +34,11 @@ pub struct Options {
     /// Do everything but write.
     pub check: bool,
     pub force: Vec<Reason>,
-    /// Folder of the journal, instead of `/var/lib/tandem` for the disk that runs and none for any other.
+    /// Folder of the journal and of the mark, instead of `/var/lib/tandem` for the disk that runs and none for any other.
     pub state: Option<PathBuf>,
+    /// Go on where an earlier attempt with the same payload and slot has ended. Without it the mark is left alone where it
+    /// is still true, and what it says is not used.
+    pub resume: bool,
 }
 
 /// How it ended well.
@@ -75,7 +79,7 @@ impl Outcome {
     /// The facts as one line of JSON.
     ///
     /// `{"result":"staged"|"checked","slot":"a"|"b","product":…,"version":…,"rollback_index":N,"id":"<64 hex>","tries":N,
-    /// "blocks":N,"unchanged":N,"bytes":N}`; the last three only after "staged".
+    /// "blocks":N,"unchanged":N,"resumed":N,"bytes":N}`; the last four only after "staged".
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut facts = serde_json::json!({
@@ -90,6 +94,7 @@ impl Outcome {
         if let (Some(report), Some(facts)) = (self.report, facts.as_object_mut()) {
             facts.insert("blocks".into(), report.blocks.into());
             facts.insert("unchanged".into(), report.unchanged.into());
+            facts.insert("resumed".into(), report.resumed.into());
             facts.insert("bytes".into(), report.bytes.into());
         }
         facts.to_string()
@@ -118,6 +123,7 @@ mod tests {
             slot: Slot::B,
             blocks: 5,
             unchanged: 1,
+            resumed: 1,
             bytes: 20480,
         });
         let json: serde_json::Value = serde_json::from_str(&outcome.to_json()).unwrap();
@@ -126,6 +132,7 @@ mod tests {
             (&json["blocks"], &json["unchanged"], &json["bytes"]),
             (&5.into(), &1.into(), &20480.into())
         );
-        assert_eq!(json.as_object().unwrap().len(), 10);
+        assert_eq!(json["resumed"], 1);
+        assert_eq!(json.as_object().unwrap().len(), 11);
     }
 }

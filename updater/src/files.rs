@@ -1,7 +1,7 @@
-//! Opening files that somebody else has put there.
+//! Opening files that somebody else has put there, and replacing files of ours.
 
-use std::fs::{File, OpenOptions};
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -16,6 +16,28 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
         return Err(io::Error::other("it is a pipe"));
     }
     Ok(file)
+}
+
+/// Replaces a file that nobody but its owner may read. At every moment, also after a cut of the power, it is the old one
+/// or the new one; on return it is the new one.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut new = path.as_os_str().to_owned();
+    new.push(".new");
+    let new = Path::new(&new);
+    let write = || -> io::Result<()> {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let mut file = options.open(new)?;
+        file.write_all(content)?;
+        file.sync_all()
+    };
+    write().inspect_err(|_| {
+        // Half a file is of no use to anybody, and the medium may be full.
+        let _ = fs::remove_file(new);
+    })?;
+    fs::rename(new, path)?;
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    File::open(folder)?.sync_all()
 }
 
 #[cfg(test)]

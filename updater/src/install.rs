@@ -217,6 +217,34 @@ impl<'a> Install<'a, Write> {
         Ok(())
     }
 
+    /// An earlier attempt has left these blocks on the medium, from which they were read after a flush: there is nothing
+    /// to write, and nothing to read back once more.
+    ///
+    /// # Errors
+    /// They were not the next ones, here or of `read_back`.
+    pub fn held<R: Run>(
+        &mut self,
+        unpacked: &Unpacked<R>,
+        read_back: &mut Install<'a, ReadBack>,
+    ) -> Result<(), InstallError> {
+        if read_back.table.id() != self.table.id() {
+            return Err(InstallError::ForeignTable);
+        }
+        let (expected, found) = (read_back.state.next, self.state.next);
+        if expected != found {
+            return Err(InstallError::Order { expected, found });
+        }
+        self.written(unpacked)?;
+        read_back.state.next = self.state.next;
+        read_back.state.flushed = read_back.state.flushed.max(self.state.next);
+        Ok(())
+    }
+
+    /// The block that has to be written next.
+    pub fn next(&self) -> u64 {
+        self.state.next
+    }
+
     /// The medium has acknowledged everything written so far.
     pub fn flushed(&self) -> Flushed {
         Flushed {

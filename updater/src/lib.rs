@@ -39,6 +39,8 @@ pub mod payload;
 pub mod policy;
 pub mod reboot_policy;
 pub mod reboot_window;
+#[cfg(feature = "std")]
+pub mod resume;
 pub mod schedule;
 pub mod settings;
 pub mod signature;

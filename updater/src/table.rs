@@ -282,7 +282,14 @@ impl<'a> Table<'a> {
     /// Length of everything stored in bytes.
     #[must_use]
     pub fn stored_total(&self) -> u64 {
-        self.iter().fold(0, |sum: u64, block| {
+        self.stored_before(self.blocks())
+    }
+
+    /// Length of what is stored for the blocks before `index`, in bytes.
+    #[must_use]
+    pub fn stored_before(&self, index: u64) -> u64 {
+        let before = self.iter().take_while(|block| block.index < index);
+        before.fold(0, |sum: u64, block| {
             sum.saturating_add(u64::from(block.entry.stored_len))
         })
     }

@@ -26,7 +26,8 @@ pub(super) struct OpenDevice {
     pub keys: KeySet,
     pub signatures: NonZeroU8,
     pub tries: TryCount,
-    /// Only where the disk runs, or where its folder was named.
+    /// Where journal and mark are: only where the disk runs, or where the folder was named.
+    pub state_dir: Option<PathBuf>,
     pub journal: Option<Journal>,
     settings: Settings,
     state: StateReport,
@@ -108,6 +109,7 @@ impl OpenDevice {
             keys,
             tries: TryCount::new(settings.tries).unwrap_or_default(),
             journal: state_dir.as_deref().map(Journal::load),
+            state_dir,
             failure: None,
             control,
             active,

@@ -7,12 +7,13 @@ use bootctl::disk::{Access, Disk};
 use bootctl::transaction::TransactionLock;
 
 use super::device::OpenDevice;
+use super::noting::{self, Noting};
 use super::{ApplyError, Options, Outcome};
-use crate::engine::{self, EngineError, Observer, Phase, Report, Target};
+use crate::engine::{self, EngineError, Observer, Report, Target};
 use crate::gates::{Admitted, Reason, admit};
 use crate::incoming::{Incoming, Tables};
-use crate::journal::{Journal, Release};
 use crate::manifest::Manifest;
+use crate::resume::Mark;
 use crate::signature::Verified;
 use crate::source::Source;
 use crate::stick::{self, Look, StickError};
@@ -23,6 +24,7 @@ pub struct Session {
     device: OpenDevice,
     force: Vec<Reason>,
     writes: bool,
+    resume: bool,
     // Dropped after the disk.
     _lock: Option<TransactionLock>,
 }
@@ -93,6 +95,7 @@ impl Session {
             device: OpenDevice::read(disk, options)?,
             force: options.force.clone(),
             writes: !options.check,
+            resume: options.resume,
             _lock: lock,
         })
     }
@@ -154,7 +157,7 @@ impl Session {
             return;
         };
         let created = manifest.created.as_ref().map(ToString::to_string);
-        if let Err(error) = journal.seen(&release(manifest), created.as_deref()) {
+        if let Err(error) = journal.seen(&noting::named(manifest), created.as_deref()) {
             log::warn!("{error}");
         }
     }
@@ -189,13 +192,32 @@ impl Session {
         }
         let (source, tables, release) = candidate.read_tables()?;
         let device = &mut self.device;
+        let slot = device.passive();
+        let mark = match &device.state_dir {
+            Some(dir) => noting::mark(dir, &release, slot),
+            None => None,
+        };
+        let keeper = match &device.state_dir {
+            Some(dir) if source.is_remote() => {
+                let blocks = mark.as_ref().map_or(0, |mark| mark.blocks);
+                let mark = Mark {
+                    id: release.manifest().id(),
+                    slot,
+                    blocks: if self.resume { blocks } else { 0 },
+                    origin: source.origin(),
+                };
+                noting::keeper(dir, mark, tables.body())
+            }
+            _ => None,
+        };
         if self.force.contains(&Reason::OnTrial) {
             device.control.waive_fallback();
         }
         let mut slot_io = device.open_slot()?;
-        let mut observer = Journalling {
+        let mut observer = Noting {
             inner: observer,
             journal: device.journal.as_mut(),
+            keeper,
         };
         let target = Target {
             active: device.active,
@@ -203,7 +225,20 @@ impl Session {
             control: &mut device.control,
             slot_io: &mut slot_io,
         };
-        let report = engine::install(source, &tables, &release, target, &mut observer)?;
+        let report = match mark.filter(|_| self.resume) {
+            None => engine::install(source, &tables, &release, target, &mut observer)?,
+            Some(mark) => engine::resume(
+                source,
+                &tables,
+                &release,
+                target,
+                mark.blocks,
+                &mut observer,
+            )?,
+        };
+        if let Some(dir) = &self.device.state_dir {
+            noting::forget(dir);
+        }
         // The slot is activated; that its read-only flag did not come back does not change that.
         if let Err(error) = slot_io.finish() {
             log::warn!("{error}");
@@ -235,45 +270,5 @@ impl Candidate {
         incoming.read_tables(&release)?;
         let (source, tables) = incoming.into_parts();
         Ok((source, tables, release))
-    }
-}
-
-fn release(manifest: &Verified<Manifest>) -> Release {
-    Release {
-        id: manifest.id().0,
-        version: manifest.version.to_string(),
-        rollback_index: manifest.rollback_index,
-    }
-}
-
-/// Notes in the journal what is about to be activated.
-struct Journalling<'a> {
-    inner: &'a mut dyn Observer,
-    journal: Option<&'a mut Journal>,
-}
-
-impl Observer for Journalling<'_> {
-    fn progress(&mut self, phase: Phase, done: u64, total: u64) {
-        self.inner.progress(phase, done, total);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.inner.cancelled()
-    }
-
-    fn durable(&mut self, release: &Admitted, blocks: u64) {
-        self.inner.durable(release, blocks);
-    }
-
-    fn staging(&mut self, release: &Admitted, slot: Slot) {
-        self.inner.staging(release, slot);
-        let Some(journal) = &mut self.journal else {
-            return;
-        };
-        let release = self::release(release.manifest());
-        // Neither booting nor confirming needs the journal.
-        if let Err(error) = journal.staged(&release, slot) {
-            log::warn!("{error}");
-        }
     }
 }

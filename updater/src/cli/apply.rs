@@ -66,6 +66,7 @@ impl Arguments {
             check: self.check,
             force: self.force,
             state: None,
+            resume: true,
         };
         let outcome =
             apply(source, &options, &mut Progress::new(verbose)).map_err(|error| Failure {

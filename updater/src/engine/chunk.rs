@@ -71,4 +71,9 @@ impl Run for Chunk {
     fn bytes(&self) -> &[u8] {
         self.buf.get(..self.used).unwrap_or_default()
     }
+
+    fn truncate(&mut self, count: usize) {
+        self.blocks.truncate(count);
+        self.used = self.blocks.iter().map(|block| block.len as usize).sum();
+    }
 }

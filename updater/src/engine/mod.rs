@@ -6,6 +6,7 @@
 
 mod chunk;
 mod error;
+mod held;
 mod medium;
 mod pipeline;
 mod precheck;
@@ -70,6 +71,8 @@ pub struct Report {
     pub blocks: u64,
     /// Blocks that the medium held already.
     pub unchanged: u64,
+    /// Of those, the leading ones that an earlier attempt had left, which were not asked for again.
+    pub resumed: u64,
     /// Size of the image in bytes.
     pub bytes: u64,
 }
@@ -89,7 +92,7 @@ pub fn check(
     let mut content = blake3::Hasher::new();
     unpacker.check_len(tables.data_offset())?;
     let mut chunk = Chunk::new(&table);
-    while unpacker.fill(&mut chunk)? {
+    while unpacker.fill(&mut chunk, || false)? {
         let unpacked = Unpacked::new(chunk)?;
         content.update(unpacked.run().bytes());
         chunk = unpacked.into_run();
@@ -109,10 +112,40 @@ pub fn check(
 /// # Errors
 /// Before the slot was touched: nothing has changed. Later: the slot is unbootable and has no record.
 pub fn install<D: WholeDisk, S: SlotIo>(
+    source: Source,
+    tables: &Tables,
+    release: &Admitted,
+    target: Target<'_, D, S>,
+    observer: &mut dyn Observer,
+) -> Result<Report, EngineError> {
+    run(source, tables, release, target, None, observer)
+}
+
+/// Like [`install`], but goes on where an earlier attempt to install this very payload into this slot has ended: the
+/// blocks that it left are read from the medium and taken where they have their hash, up to the first that does not.
+///
+/// `mark` is the number of blocks of which [`Observer::durable`] said last that they are flushed. Nothing depends on its
+/// being true.
+///
+/// # Errors
+/// As [`install`].
+pub fn resume<D: WholeDisk, S: SlotIo>(
+    source: Source,
+    tables: &Tables,
+    release: &Admitted,
+    target: Target<'_, D, S>,
+    mark: u64,
+    observer: &mut dyn Observer,
+) -> Result<Report, EngineError> {
+    run(source, tables, release, target, Some(mark), observer)
+}
+
+fn run<D: WholeDisk, S: SlotIo>(
     mut source: Source,
     tables: &Tables,
     release: &Admitted,
     mut target: Target<'_, D, S>,
+    mark: Option<u64>,
     observer: &mut dyn Observer,
 ) -> Result<Report, EngineError> {
     let table = tables.table(release)?;
@@ -128,15 +161,16 @@ pub fn install<D: WholeDisk, S: SlotIo>(
     };
     target.invalidate()?;
     let install = install.invalidated();
-    let result = write_slot(&mut source, install, tables, &mut target, observer).and_then(
-        |(install, unchanged)| {
+    let result = write_slot(&mut source, install, tables, &mut target, mark, observer).and_then(
+        |(install, filled)| {
             stop_if_cancelled(observer)?;
             observer.staging(release, target.slot());
             target.activate(&install)?;
             Ok(Report {
                 slot: target.slot(),
                 blocks: table.blocks(),
-                unchanged,
+                unchanged: filled.unchanged,
+                resumed: filled.resumed,
                 bytes: table.size(),
             })
         },
@@ -160,12 +194,28 @@ fn write_slot<'a, D: WholeDisk, S: SlotIo>(
     install: Install<'a, WipeRecord>,
     tables: &Tables,
     target: &mut Target<'_, D, S>,
+    mark: Option<u64>,
     observer: &mut dyn Observer,
-) -> Result<(Install<'a, Activate>, u64), EngineError> {
+) -> Result<(Install<'a, Activate>, Filled), EngineError> {
     target.wipe_record(&install)?;
-    let (install, unchanged) = pipeline::run(source, install.wiped(), target.slot_io, observer)?;
+    let (mut write, mut read_back) = install.wiped();
+    let mut resumed = 0;
+    if let Some(mark) = mark {
+        resumed = held::run(&mut write, &mut read_back, target.slot_io, mark, observer)?;
+        observer.durable(write.release(), resumed);
+    }
+    let offset = tables.data_offset();
+    let (install, unchanged) =
+        pipeline::run(source, offset, (write, read_back), target.slot_io, observer)?;
     target.write_record(&install, tables)?;
-    Ok((install.recorded(), unchanged))
+    let unchanged = unchanged.saturating_add(resumed);
+    Ok((install.recorded(), Filled { unchanged, resumed }))
+}
+
+/// How many blocks were there already; see [`Report`].
+struct Filled {
+    unchanged: u64,
+    resumed: u64,
 }
 
 #[cfg(test)]

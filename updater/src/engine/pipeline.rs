@@ -19,9 +19,7 @@ use super::medium::{self, Probed, Prober};
 use super::unpack::Unpacker;
 use super::{EngineError, Observer, Phase, SlotIo, stop_if_cancelled};
 use crate::install::{Flushed, Install, ReadBack, Run, Unpacked, Write, WriteRecord, Written};
-use crate::signature::Verified;
 use crate::source::Source;
-use crate::table::Table;
 
 /// Chunks between unpacking and writing.
 const CHUNKS: usize = 6;
@@ -29,14 +27,16 @@ const CHUNKS: usize = 6;
 /// How often somebody who waits for the source is asked whether to go on.
 const POLL: Duration = Duration::from_millis(100);
 
-/// Fills the slot; also returns how many blocks it held already.
+/// Fills the slot from the block on that has to be written next; also returns how many of these blocks it held already.
+/// The payload's blocks start at byte `data_offset` of the source.
 pub(super) fn run<'a, S: SlotIo>(
     source: &mut Source,
+    data_offset: u64,
     (write, read_back): (Install<'a, Write>, Install<'a, ReadBack>),
     slot_io: &mut S,
     observer: &mut dyn Observer,
 ) -> Result<(Install<'a, WriteRecord>, u64), EngineError> {
-    let table = *write.table();
+    let (table, next) = (*write.table(), write.next());
     let prober = Prober::new(reader(slot_io)?, table.block_size());
     let comparing_io = reader(slot_io)?;
     let (empty_tx, empty_rx) = sync_channel(CHUNKS);
@@ -49,7 +49,13 @@ pub(super) fn run<'a, S: SlotIo>(
         let _ = empty_tx.send(Chunk::new(&table));
     }
     thread::scope(|scope| {
-        let unpacking = scope.spawn(move || unpack(source, table, &empty_rx, &full_tx));
+        let unpacking = scope.spawn(move || {
+            let mut unpacker = Unpacker::new(source, table)?;
+            if next > 0 {
+                unpacker.skip_to(next, data_offset)?;
+            }
+            unpack(unpacker, &empty_rx, &full_tx)
+        });
         let probing = scope.spawn(move || probe(prober, &full_rx, &probed_tx));
         let comparing =
             scope.spawn(move || compare(read_back, comparing_io, &flushed_rx, &compared_tx));
@@ -89,7 +95,7 @@ fn hear(
     Ok(())
 }
 
-fn reader<S: SlotIo>(slot_io: &S) -> Result<S::Reader, EngineError> {
+pub(super) fn reader<S: SlotIo>(slot_io: &S) -> Result<S::Reader, EngineError> {
     slot_io
         .reader()
         .map_err(|cause| EngineError::slot("open slot for reading", &cause))
@@ -100,14 +106,20 @@ fn joined<T>(stage: ScopedJoinHandle<'_, Result<T, EngineError>>) -> Result<T, E
 }
 
 fn unpack(
-    source: &mut Source,
-    table: Verified<Table<'_>>,
+    mut unpacker: Unpacker<'_>,
     empty: &Receiver<Chunk>,
     full: &SyncSender<Chunk>,
 ) -> Result<(), EngineError> {
-    let mut unpacker = Unpacker::new(source, table)?;
-    while let Ok(mut chunk) = empty.recv() {
-        if !unpacker.fill(&mut chunk)? {
+    let remote = unpacker.is_remote();
+    let mut spare = Vec::new();
+    while let Some(mut chunk) = spare.pop().or_else(|| empty.recv().ok()) {
+        // What comes from afar is worth more on the medium than in memory: as soon as nothing else is under way, each
+        // block goes on alone.
+        let idle = || {
+            spare.extend(empty.try_iter());
+            remote && spare.len() + 1 == CHUNKS
+        };
+        if !unpacker.fill(&mut chunk, idle)? {
             return unpacker.finish();
         }
         if full.send(chunk).is_err() {
@@ -155,10 +167,11 @@ impl<'a, S: SlotIo> Writer<'a, '_, S> {
             self.install.written(&probed.unpacked)?;
             self.unchanged += probed.unchanged();
             let chunk = probed.unpacked.into_run();
+            let done = chunk.end();
             self.unflushed += chunk.bytes().len() as u64;
-            observer.progress(Phase::Writing, chunk.end(), total);
             // Nobody waits for the last ones.
             let _ = empty.send(chunk);
+            observer.progress(Phase::Writing, done, total);
             if self.unflushed >= S::SEGMENT && flushed.send(self.flush(observer)?).is_err() {
                 break;
             }

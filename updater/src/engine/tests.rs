@@ -2,6 +2,7 @@ mod cancel;
 mod disk;
 mod overlap;
 mod payload;
+mod resume;
 
 use std::io::Write as _;
 
@@ -44,6 +45,16 @@ fn source(payload: &[u8], seekable: bool) -> Source {
 }
 
 fn run_with(view: View, starts: [usize; 2], source: Source, observer: &mut dyn Observer) -> Run {
+    run_from(view, starts, source, None, observer)
+}
+
+fn run_from(
+    view: View,
+    starts: [usize; 2],
+    source: Source,
+    mark: Option<u64>,
+    observer: &mut dyn Observer,
+) -> Run {
     let before = view.disk.lock().unwrap().bytes.clone();
     let result = accept(source).and_then(|(source, tables, release)| {
         let mut control = Control::open(view.clone()).unwrap();
@@ -54,7 +65,10 @@ fn run_with(view: View, starts: [usize; 2], source: Source, observer: &mut dyn O
             active: Slot::A,
             tries: TryCount::DEFAULT,
         };
-        install(source, &tables, &release, target, observer)
+        match mark {
+            None => install(source, &tables, &release, target, observer),
+            Some(mark) => super::resume(source, &tables, &release, target, mark, observer),
+        }
     });
     Run {
         view,

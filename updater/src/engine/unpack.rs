@@ -3,9 +3,10 @@
 use super::EngineError;
 use super::chunk::Chunk;
 use crate::decode::Decoder;
+use crate::install::Run;
 use crate::signature::Verified;
 use crate::source::Source;
-use crate::table::Table;
+use crate::table::{Block, Table};
 
 /// Reads stored blocks, compares them with their hash and unpacks them.
 pub(super) struct Unpacker<'a> {
@@ -14,6 +15,10 @@ pub(super) struct Unpacker<'a> {
     decoder: Decoder,
     stored: Vec<u8>,
     next: u64,
+    /// Went wrong behind the blocks that were given out last.
+    failed: Option<EngineError>,
+    /// Something was read from the source, so that it can be held to its end.
+    begun: bool,
 }
 
 impl<'a> Unpacker<'a> {
@@ -24,7 +29,21 @@ impl<'a> Unpacker<'a> {
             decoder: Decoder::new().map_err(EngineError::Memory)?,
             stored: Vec::new(),
             next: 0,
+            failed: None,
+            begun: false,
         })
+    }
+
+    /// Leaves out the blocks before `next`; the blocks start at byte `data_offset` of the source.
+    pub fn skip_to(&mut self, next: u64, data_offset: u64) -> Result<(), EngineError> {
+        self.next = next;
+        let offset = data_offset.saturating_add(self.table.stored_before(next));
+        Ok(self.source.skip_to(offset)?)
+    }
+
+    /// Whether the source's bytes come from afar.
+    pub fn is_remote(&self) -> bool {
+        self.source.is_remote()
     }
 
     /// Holds a seekable source to the length that the table says.
@@ -33,30 +52,67 @@ impl<'a> Unpacker<'a> {
         Ok(self.source.check_len(end)?)
     }
 
-    /// Fills a chunk with the next blocks; `false` after the last. The bytes are still to be compared with the hashes of
-    /// the blocks.
-    pub fn fill(&mut self, chunk: &mut Chunk) -> Result<bool, EngineError> {
+    /// Fills a chunk with the next blocks, or with some of them once `enough` says so after one; `false` after the last.
+    /// The bytes are still to be compared with the hashes of the blocks.
+    ///
+    /// Where something goes wrong behind the first block, the blocks before it are given out first.
+    pub fn fill(
+        &mut self,
+        chunk: &mut Chunk,
+        mut enough: impl FnMut() -> bool,
+    ) -> Result<bool, EngineError> {
+        if let Some(error) = self.failed.take() {
+            return Err(error);
+        }
         chunk.plan(&self.table, self.next..self.table.blocks());
         if chunk.is_empty() {
             return Ok(false);
         }
-        self.next = chunk.end();
+        let mut count = 0;
         let (blocks, mut rest) = chunk.parts_mut();
         for block in blocks {
             let Some((out, later)) = rest.split_at_mut_checked(block.len as usize) else {
                 break;
             };
             rest = later;
-            self.stored.resize(block.entry.stored_len() as usize, 0);
-            self.source.read_exact(&mut self.stored)?;
-            block.check_stored(&self.stored)?;
-            self.decoder.unpack(block, &self.stored, out)?;
+            let unpacked =
+                Self::unpack(self.source, &mut self.decoder, &mut self.stored, block, out);
+            match unpacked {
+                Ok(()) => count += 1,
+                Err(error) if count == 0 => return Err(error),
+                Err(error) => {
+                    self.failed = Some(error);
+                    break;
+                }
+            }
+            if enough() {
+                break;
+            }
         }
+        self.begun = true;
+        chunk.truncate(count);
+        self.next = chunk.end();
         Ok(true)
     }
 
-    /// Makes sure that nothing follows the last block.
+    fn unpack(
+        source: &mut Source,
+        decoder: &mut Decoder,
+        stored: &mut Vec<u8>,
+        block: &Verified<Block>,
+        out: &mut [u8],
+    ) -> Result<(), EngineError> {
+        stored.resize(block.entry.stored_len() as usize, 0);
+        source.read_exact(stored)?;
+        block.check_stored(stored)?;
+        Ok(decoder.unpack(block, stored, out)?)
+    }
+
+    /// Makes sure that nothing follows the last block. A remote source of which nothing was needed is not asked.
     pub fn finish(self) -> Result<(), EngineError> {
-        Ok(self.source.expect_end()?)
+        match self.begun || !self.source.is_remote() {
+            true => Ok(self.source.expect_end()?),
+            false => Ok(()),
+        }
     }
 }

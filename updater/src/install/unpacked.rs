@@ -10,6 +10,9 @@ pub trait Run {
     /// Their bytes, one block after the other.
     fn bytes(&self) -> &[u8];
 
+    /// Keeps the first `count` blocks with their bytes.
+    fn truncate(&mut self, count: usize);
+
     /// Each block with as many bytes as it has; the last ones get fewer where bytes are missing.
     fn iter(&self) -> impl Iterator<Item = (&Verified<Block>, &[u8])> {
         let mut rest = self.bytes();
@@ -34,6 +37,16 @@ impl<R: Run> Unpacked<R> {
             block.check_unpacked(bytes)?;
         }
         Ok(Self(run))
+    }
+
+    /// The first blocks, up to one whose bytes do not have its hash.
+    pub fn leading(mut run: R) -> Self {
+        let good = run
+            .iter()
+            .map_while(|(block, bytes)| block.check_unpacked(bytes).ok());
+        let count = good.count();
+        run.truncate(count);
+        Self(run)
     }
 
     /// The blocks and their bytes.

@@ -46,6 +46,35 @@ pub struct Inner {
     pub commits: usize,
     /// Every request to the slot and every write to the whole disk, in order.
     pub events: Vec<Event>,
+    /// What a cut of the power is made from.
+    pub history: Vec<Durable>,
+    /// A byte that can't be read until it is written.
+    pub unreadable: Option<usize>,
+}
+
+/// A change of the disk, as far as it says what is on the medium.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    Write {
+        at: usize,
+        data: Vec<u8>,
+    },
+    /// Everything before is there for good.
+    Flush,
+    /// So many blocks were said to be there for good.
+    Mark(u64),
+}
+
+impl Inner {
+    fn put(&mut self, at: usize, data: &[u8]) {
+        self.bytes[at..at + data.len()].copy_from_slice(data);
+        let written = at..at + data.len();
+        self.unreadable = self.unreadable.filter(|byte| !written.contains(byte));
+        self.history.push(Durable::Write {
+            at,
+            data: data.to_vec(),
+        });
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,6 +218,9 @@ impl BlockIo for View {
         if late && disk.fault == Some(Fault::ReadBack) {
             return Err(Refused("EIO"));
         }
+        if disk.unreadable.is_some_and(|byte| range.contains(&byte)) {
+            return Err(Refused("EIO"));
+        }
         buf.copy_from_slice(&disk.bytes[range]);
         let rotten = match disk.fault {
             Some(Fault::Rot) => true,
@@ -210,7 +242,7 @@ impl BlockIo for View {
             if matches!(disk.fault, Some(Fault::Commit(n)) if disk.commits >= n) {
                 return Err(Refused("EROFS"));
             }
-            disk.bytes[range].copy_from_slice(data);
+            disk.put(range.start, data);
             return Ok(());
         }
         disk.slot_writes += 1;
@@ -222,11 +254,11 @@ impl BlockIo for View {
             Some(Fault::Write(n)) if disk.slot_writes >= n => Err(Refused("ENOSPC")),
             Some(Fault::ShortWrite(n)) if disk.slot_writes >= n => {
                 let half = data.len() / 2;
-                disk.bytes[range.start..range.start + half].copy_from_slice(&data[..half]);
+                disk.put(range.start, &data[..half]);
                 Err(Refused("short write"))
             }
             _ => {
-                disk.bytes[range].copy_from_slice(data);
+                disk.put(range.start, data);
                 Ok(())
             }
         }
@@ -241,6 +273,7 @@ impl BlockIo for View {
                 return Err(Refused("EIO"));
             }
         }
+        disk.history.push(Durable::Flush);
         Ok(())
     }
 }

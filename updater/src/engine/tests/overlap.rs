@@ -46,15 +46,20 @@ fn what_is_read_back_was_flushed_before_and_the_last_flush_comes_last() {
 }
 
 /// One block with its bytes.
-struct One<'a>(Verified<Block>, &'a [u8]);
+struct One<'a>(Vec<Verified<Block>>, &'a [u8]);
 
 impl Run for One<'_> {
     fn blocks(&self) -> &[Verified<Block>] {
-        std::slice::from_ref(&self.0)
+        &self.0
     }
 
     fn bytes(&self) -> &[u8] {
         self.1
+    }
+
+    fn truncate(&mut self, count: usize) {
+        self.0.truncate(count);
+        self.1 = &self.1[..self.1.len().min(count * BLOCK)];
     }
 }
 
@@ -75,7 +80,7 @@ fn no_block_counts_as_read_back_before_it_was_flushed() {
         let unpacked = |index: usize| {
             let block = table.verified_block(index as u64).unwrap();
             let at = index * BLOCK;
-            Unpacked::new(One(block, &image[at..at + block.len as usize]))
+            Unpacked::new(One(vec![block], &image[at..at + block.len as usize]))
         };
         let early = write.flushed();
         write.written(&unpacked(0).unwrap()).unwrap();
@@ -115,7 +120,7 @@ fn a_slot_of_which_not_all_was_read_back_gets_no_record() {
         let blocks = (0..table.blocks()).map(|index| table.verified_block(index).unwrap());
         for (block, bytes) in blocks.zip(image.chunks(BLOCK)) {
             write
-                .written(&Unpacked::new(One(block, bytes)).unwrap())
+                .written(&Unpacked::new(One(vec![block], bytes)).unwrap())
                 .unwrap();
         }
         read_back.flushed(&write.flushed()).unwrap();

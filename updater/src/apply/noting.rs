@@ -4,9 +4,10 @@ use std::path::Path;
 
 use bootctl::Slot;
 
+use super::ApplyError;
 use crate::engine::{Observer, Phase};
 use crate::gates::Admitted;
-use crate::journal::{Journal, Release};
+use crate::journal::{Ended, Journal, Release};
 use crate::manifest::Manifest;
 use crate::resume::{self, Keeper, Mark};
 use crate::signature::Verified;
@@ -43,6 +44,26 @@ pub(super) fn keeper(dir: &Path, mark: Mark, prefix: &[u8]) -> Option<Keeper> {
 pub(super) fn forget(dir: &Path) {
     if let Err(error) = resume::remove(dir) {
         log::warn!("remove mark in {}: {error}", dir.display());
+    }
+}
+
+/// Counts an attempt. Nothing of what follows needs the journal.
+pub(super) fn attempt(journal: Option<&mut Journal>, release: &Release, slot: Slot) {
+    let noted = journal.map(|journal| journal.attempt(release, slot));
+    if let Some(Err(error)) = noted {
+        log::warn!("{error}");
+    }
+}
+
+/// Notes why an attempt failed.
+pub(super) fn ended(journal: Option<&mut Journal>, release: &Release, error: &ApplyError) {
+    let ended = match error {
+        ApplyError::Engine(error) => error.blames(),
+        _ => Ended::Medium,
+    };
+    let noted = journal.map(|journal| journal.ended(release, ended, &error.to_string()));
+    if let Some(Err(error)) = noted {
+        log::warn!("{error}");
     }
 }
 

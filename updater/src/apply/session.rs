@@ -190,6 +190,21 @@ impl Session {
                 "install payload: the disk was opened for a check",
             ));
         }
+        let release = noting::of(&candidate.release);
+        let slot = self.device.passive();
+        noting::attempt(self.device.journal.as_mut(), &release, slot);
+        let result = self.fill(candidate, observer);
+        if let Err(error) = &result {
+            noting::ended(self.device.journal.as_mut(), &release, error);
+        }
+        result
+    }
+
+    fn fill(
+        &mut self,
+        candidate: Candidate,
+        observer: &mut dyn Observer,
+    ) -> Result<Outcome, ApplyError> {
         let (source, tables, release) = candidate.read_tables()?;
         let device = &mut self.device;
         let slot = device.passive();

@@ -9,7 +9,8 @@ use bootctl::exit::Exit;
 use crate::decode::DecodeError;
 use crate::incoming::IncomingError;
 use crate::install::InstallError;
-use crate::signature::BlockMismatch;
+use crate::journal::Ended;
+use crate::signature::{BlockMismatch, What};
 use crate::source::SourceError;
 
 /// Why an installation failed, or what was found wrong with a payload.
@@ -61,6 +62,29 @@ impl EngineError {
             slot,
             exit: cause.exit(),
             cause: cause.to_string(),
+        }
+    }
+
+    /// Whom the failure of an attempt is to be blamed on.
+    #[must_use]
+    pub const fn blames(&self) -> Ended {
+        match self {
+            Self::Cancelled => Ended::Cancelled,
+            Self::Source(_)
+            | Self::Incoming(_)
+            | Self::Install(InstallError::Block(BlockMismatch {
+                what: What::Stored, ..
+            })) => Ended::Transport,
+            Self::Decode(_)
+            | Self::RecordName
+            | Self::Install(
+                InstallError::Content { .. }
+                | InstallError::Block(BlockMismatch {
+                    what: What::Unpacked,
+                    ..
+                }),
+            ) => Ended::Payload,
+            _ => Ended::Medium,
         }
     }
 

@@ -3,6 +3,7 @@
 use bootctl::Slot;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::attempts::{self, Attempts, Ended};
 use super::reason::{Cause, Reason, truncate};
 use super::seen::Seen;
 
@@ -76,6 +77,8 @@ pub(super) struct Data {
     pub staged: Option<Staged>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failed>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attempts: Vec<Attempts>,
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub last_result: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,6 +92,7 @@ impl Default for Data {
             floor: 0,
             staged: None,
             failed: Vec::new(),
+            attempts: Vec::new(),
             last_result: String::new(),
             newest_signed: None,
         }
@@ -102,6 +106,7 @@ impl Data {
 
     pub fn stage(&mut self, release: Release, slot: Slot, time: u64) {
         self.set_result(&format!("staged {} in slot {slot}", release.version));
+        attempts::end(&mut self.attempts, &release.id, Ended::Staged, time, "");
         self.staged = Some(Staged {
             release,
             slot,
@@ -143,6 +148,7 @@ impl Data {
     pub fn confirm(&mut self, release: &Release) {
         self.floor = self.floor.max(release.rollback_index);
         self.failed.retain(|f| f.release.id != release.id);
+        self.attempts.retain(|a| a.release.id != release.id);
         self.unstage(&release.id);
         self.set_result(&format!("confirmed {}", release.version));
     }

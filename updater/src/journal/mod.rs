@@ -4,6 +4,7 @@
 //! directory, from what is on disk then, so that health and an installation may run at once. Neither file is needed
 //! to boot, to install or to confirm a release: a journal that can't be read is moved aside and started anew.
 
+mod attempts;
 mod data;
 pub mod history;
 mod reason;
@@ -15,6 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bootctl::Slot;
 
+pub use attempts::{Attempts, Ended, Ending};
 pub use data::{Failed, Release, Staged};
 pub use reason::{Cause, DETAIL_MAX, Reason};
 pub use seen::Seen;
@@ -65,6 +67,46 @@ impl Journal {
     #[must_use]
     pub fn refusal(&self, id: &[u8; 32]) -> Option<&Failed> {
         self.failed(id).filter(|f| f.is_refused())
+    }
+
+    /// The attempts to install the payload with this id; `None` if there were none, or it has been confirmed since.
+    #[must_use]
+    pub fn attempts(&self, id: &[u8; 32]) -> Option<&Attempts> {
+        self.data.attempts.iter().find(|a| a.release.id == *id)
+    }
+
+    /// Counts an attempt to install a release into `slot`. Durable on return.
+    ///
+    /// Call it before the slot is touched: an attempt of which nothing more is heard was interrupted.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn attempt(&mut self, release: &Release, slot: Slot) -> Result<(), JournalError> {
+        let event = Event::new("attempt", now()).release(release).slot(slot);
+        self.update(event, |data, time| {
+            attempts::begin(&mut data.attempts, release.clone(), time);
+        })
+    }
+
+    /// Records how the attempt ended that was counted last, unless the release was staged, which
+    /// [`staged`](Self::staged) does. Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn ended(
+        &mut self,
+        release: &Release,
+        ended: Ended,
+        detail: &str,
+    ) -> Result<(), JournalError> {
+        let detail_with_kind = format!("{}: {detail}", ended.as_str());
+        let event = Event::new("attempt-failed", now())
+            .release(release)
+            .detail(&detail_with_kind);
+        self.update(event, |data, time| {
+            attempts::end(&mut data.attempts, &release.id, ended, time, detail);
+            data.set_result(&format!("{} was not installed: {detail}", release.version));
+        })
     }
 
     /// How the last operation ended, in one line of text; empty when there was none.

@@ -280,3 +280,121 @@ fn history_survives_a_torn_line_and_stays_bounded() {
     assert!(last.starts_with("149 "), "{last}");
     assert!(events.len() > 30);
 }
+
+#[test]
+fn attempts_are_counted_across_restarts_and_one_that_never_ended_was_interrupted() {
+    let dir = TempDir::new().unwrap();
+    let id = [1; 32];
+    assert!(Journal::load(dir.path()).attempts(&id).is_none());
+    // Every attempt is another process.
+    let attempt = |end: Option<(Ended, &str)>| {
+        let mut journal = Journal::load(dir.path());
+        journal.attempt(&release(1), Slot::B).unwrap();
+        if let Some((ended, detail)) = end {
+            journal.ended(&release(1), ended, detail).unwrap();
+        }
+    };
+    attempt(None);
+    attempt(Some((Ended::Transport, "connection\nreset")));
+    attempt(Some((Ended::Cancelled, "cancelled")));
+    let journal = Journal::load(dir.path());
+    let attempts = journal.attempts(&id).unwrap();
+    let endings: Vec<_> = attempts.outcomes.iter().map(|e| e.ended).collect();
+    assert_eq!(attempts.attempts, 3);
+    assert_eq!(
+        endings,
+        [Ended::Interrupted, Ended::Transport, Ended::Cancelled]
+    );
+    assert_eq!(attempts.outcomes[1].detail, "connection reset");
+    assert_eq!(journal.last_result(), "1.0.0 was not installed: cancelled");
+    // None of this refuses anything, however often.
+    for _ in 0..20 {
+        attempt(Some((Ended::Transport, &"x".repeat(1000))));
+    }
+    let mut journal = Journal::load(dir.path());
+    assert_eq!(journal.refusal(&id), None);
+    let attempts = journal.attempts(&id).unwrap();
+    assert_eq!((attempts.attempts, attempts.outcomes.len()), (23, 8));
+    assert_eq!(attempts.outcomes[0].detail.len(), 256);
+    // Staging is an end too, and a fallback afterwards forgets nothing; only proving itself does.
+    journal.attempt(&release(1), Slot::B).unwrap();
+    journal.staged(&release(1), Slot::B).unwrap();
+    let last = |journal: &Journal| journal.attempts(&id).unwrap().outcomes[7].ended;
+    assert_eq!(last(&journal), Ended::Staged);
+    journal
+        .fell_back(&release(1), Slot::B, &reason(Cause::Unexplained))
+        .unwrap();
+    assert_eq!(journal.attempts(&id).unwrap().attempts, 24);
+    journal.confirmed(&release(1), Slot::B).unwrap();
+    assert!(journal.attempts(&id).is_none());
+    let events = history::read(dir.path()).unwrap();
+    let named = |name: &str| events.iter().filter(|event| event.event == name).count();
+    assert_eq!((named("attempt"), named("attempt-failed")), (24, 22));
+}
+
+#[test]
+fn failures_in_a_row_delay_the_next_attempt_and_nothing_else_does() {
+    let wait = |endings: &[Ended], now: u64| {
+        let ending = |ended: &Ended| Ending {
+            ended: *ended,
+            time: 1_000_000,
+            detail: String::new(),
+        };
+        let attempts = Attempts {
+            release: release(1),
+            attempts: 100,
+            outcomes: endings.iter().map(ending).collect(),
+        };
+        attempts.wait(now).as_secs()
+    };
+    use Ended::{Cancelled, Interrupted, Medium, Staged, Transport};
+    let now = 1_000_000;
+    assert_eq!(wait(&[], now), 0);
+    assert_eq!(wait(&[Transport], now), 60);
+    assert_eq!(wait(&[Transport], now + 45), 15);
+    assert_eq!(wait(&[Transport], now + 60), 0);
+    assert_eq!(wait(&[Medium, Transport, Transport], now), 240);
+    assert_eq!(wait(&[Transport; 8], now), 7680);
+    assert_eq!(wait(&[Transport, Transport, Cancelled], now), 0);
+    assert_eq!(wait(&[Transport, Staged], now), 0);
+    // The power went once: go on at once. Again and again: something is wrong.
+    assert_eq!(wait(&[Interrupted], now), 0);
+    assert_eq!(wait(&[Interrupted, Interrupted], now), 60);
+    assert_eq!(wait(&[Transport, Interrupted], now), 60);
+    // A clock that has lost its time must not stop updates.
+    assert_eq!(wait(&[Transport; 8], 0), 0);
+    assert_eq!(wait(&[Transport; 8], now - 1), 0);
+    assert_eq!(wait(&[Transport; 8], u64::MAX), 0);
+}
+
+#[test]
+fn attempts_of_many_payloads_are_bounded() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    for n in 0..40 {
+        journal.attempt(&release(n), Slot::B).unwrap();
+    }
+    journal.attempt(&release(8), Slot::B).unwrap();
+    journal.attempt(&release(40), Slot::B).unwrap();
+    assert!(journal.attempts(&[7; 32]).is_none());
+    assert_eq!(journal.attempts(&[8; 32]).unwrap().attempts, 2);
+    assert!(journal.attempts(&[9; 32]).is_none());
+    assert!(journal.attempts(&[40; 32]).is_some());
+}
+
+#[test]
+fn an_ending_of_a_later_version_is_an_interruption() {
+    let ended: Ended = serde_json::from_str("\"meteor\"").unwrap();
+    assert_eq!(ended, Ended::Interrupted);
+    for ended in [
+        Ended::Staged,
+        Ended::Cancelled,
+        Ended::Transport,
+        Ended::Medium,
+        Ended::Payload,
+        Ended::Interrupted,
+    ] {
+        let json = serde_json::to_string(&ended).unwrap();
+        assert_eq!(json, format!("\"{}\"", ended.as_str()));
+    }
+}

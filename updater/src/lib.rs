@@ -15,6 +15,8 @@ pub mod engine;
 #[cfg(feature = "std")]
 pub mod ext4;
 #[cfg(feature = "std")]
+pub mod fetch;
+#[cfg(feature = "std")]
 mod files;
 pub mod gates;
 pub mod hash;
@@ -49,6 +51,8 @@ pub mod source;
 #[cfg(feature = "std")]
 pub mod stick;
 pub mod table;
+#[cfg(feature = "std")]
+mod unprivileged;
 pub mod version;
 
 pub use hash::Digest;

@@ -106,8 +106,7 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         if arguments.stop && !findings.is_empty() {
             break;
         }
-        let found = jobs_of(fixture, *tries, nodes, most, arguments.seed);
-        jobs.extend(found.into_iter().filter(|job| arguments.full || !job.brief));
+        jobs.extend(jobs_of(fixture, *tries, nodes, most, arguments.seed));
     }
     println!("{} operations from these states", jobs.len());
     let plan = Plan {
@@ -122,7 +121,6 @@ fn cut(arguments: &Arguments) -> Result<bool> {
         random_runs: if arguments.full { 20 } else { 2 },
         repeat_one_of: if arguments.full { 3 } else { 12 },
         faults: true,
-        losses: true,
         threads: 2,
         stop: arguments.stop,
     };
@@ -158,7 +156,7 @@ fn cut(arguments: &Arguments) -> Result<bool> {
     Ok(findings.is_empty())
 }
 
-/// Every operation from every state in which its description allows it, briefly but for a choice of them.
+/// Every operation, each from a choice of the states in which its description allows it.
 fn jobs_of<'a>(
     fixture: &'a Fixture,
     tries: u8,
@@ -177,7 +175,6 @@ fn jobs_of<'a>(
         operation,
         tries,
         path: node.path.clone(),
-        brief: false,
     };
     let mut random = Random::new(seed);
     let mut jobs = Vec::new();
@@ -207,11 +204,7 @@ fn jobs_of<'a>(
         let mut chosen: Vec<&Node> = nodes.iter().filter(fits).collect();
         while chosen.len() > most {
             let at = random.below(chosen.len() as u64);
-            let other = chosen.swap_remove(usize::try_from(at).unwrap_or(0));
-            jobs.push(Job {
-                brief: true,
-                ..job(other, operation)
-            });
+            chosen.swap_remove(usize::try_from(at).unwrap_or(0));
         }
         jobs.extend(chosen.into_iter().map(|node| job(node, operation)));
     }

@@ -33,26 +33,9 @@ pub struct Plan {
     pub repeat_one_of: u64,
     /// Requests fail one by one.
     pub faults: bool,
-    /// A store is lost besides, after each cut.
-    pub losses: bool,
     pub threads: usize,
     /// Stop at the first finding.
     pub stop: bool,
-}
-
-impl Plan {
-    /// For each of thousands of states: one cut, and what it leaves.
-    #[must_use]
-    pub fn brief(self) -> Self {
-        Self {
-            depth: Depth::BRIEF,
-            double_every: usize::MAX,
-            random_runs: 0,
-            faults: false,
-            losses: false,
-            ..self
-        }
-    }
 }
 
 /// One operation from one state.
@@ -65,8 +48,6 @@ pub struct Job<'a> {
     pub tries: u8,
     /// How the state came about.
     pub path: Vec<String>,
-    /// By [`Plan::brief`].
-    pub brief: bool,
 }
 
 /// Runs all jobs, and says how many are done after each. The report does not depend on the number of threads.
@@ -126,7 +107,7 @@ pub fn judge_log(job: &Job<'_>, plan: &Plan, log: &[Event]) -> Vec<Finding> {
 
 struct Worker<'a> {
     case: Case<'a>,
-    plan: Plan,
+    plan: &'a Plan,
     seed: u64,
     path: &'a [String],
     counts: Counts,
@@ -140,8 +121,7 @@ struct Worker<'a> {
 const ENOUGH: usize = 3;
 
 impl<'a> Worker<'a> {
-    fn new(job: &'a Job<'a>, plan: &Plan, number: usize) -> Self {
-        let plan = if job.brief { plan.brief() } else { *plan };
+    fn new(job: &'a Job<'a>, plan: &'a Plan, number: usize) -> Self {
         let mut case = Case::new(
             job.fixture,
             &job.start,
@@ -275,7 +255,7 @@ impl<'a> Worker<'a> {
         }
         for (what, lost) in losses(self.case.fixture, medium) {
             let relevant = matches!(what, "environment" | "primary header" | "backup header");
-            if self.plan.losses && relevant && damage.ranges.is_empty() {
+            if relevant && damage.ranges.is_empty() {
                 self.later(&lost, || {
                     let mut lines = trace(sector);
                     lines.push(format!("lost: {what}"));

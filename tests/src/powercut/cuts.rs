@@ -53,12 +53,6 @@ impl Depth {
         sampled_subsets: 24,
         tears: 40,
     };
-    /// For thousands of states.
-    pub const BRIEF: Self = Self {
-        all_subsets: 3,
-        sampled_subsets: 2,
-        tears: 2,
-    };
     pub const QUICK: Self = Self {
         all_subsets: 4,
         sampled_subsets: 4,

@@ -4,7 +4,6 @@
 use super::device::{Start, confirm, healthy, start};
 use super::disk::{Event, SimDisk};
 use super::facts::Facts;
-use super::fixture::Board;
 use super::judge::{Case, Damage, Judged, Violation, foreign_variables, must, show};
 use super::medium::Medium;
 use super::operation::Operation;
@@ -146,9 +145,7 @@ fn settled(case: &Case<'_>, disk: &mut SimDisk, before: &Facts, damage: &Damage)
         |copies: &[Option<Vec<u8>>]| copies.iter().all(|value| value.as_deref() == Some(b"kept"));
     let had = kept(&foreign_variables(case.fixture, &case.start));
     let torn = damage.touches_environment(case.fixture);
-    // The script of this board keeps nothing but its own in its sector.
-    let shared = case.fixture.board != Board::Arm64Env;
-    if had && shared && !torn && before.copies_intact(case.fixture) {
+    if had && !torn && before.copies_intact(case.fixture) {
         let copies = foreign_variables(case.fixture, &medium);
         must(7, kept(&copies), || {
             "a variable of somebody else is gone".to_owned()

@@ -26,7 +26,6 @@ const PLAN: Plan = Plan {
     random_runs: 1,
     repeat_one_of: 20,
     faults: false,
-    losses: true,
     threads: 2,
     stop: false,
 };
@@ -49,7 +48,6 @@ fn job<'a>(fixture: &'a Fixture, before: &[Operation], operation: Operation) -> 
         operation,
         tries: 3,
         path: Vec::new(),
-        brief: false,
     }
 }
 

@@ -24,6 +24,9 @@ pub struct Arguments {
 enum Verb {
     Apply(apply::Arguments),
     Health(health::Arguments),
+    /// The download process of another program of ours: speaks with it over standard input. Not for people.
+    #[command(name = updater::fetch::VERB, hide = true)]
+    Fetch,
 }
 
 impl Arguments {
@@ -33,6 +36,7 @@ impl Arguments {
         let result = match self.verb {
             Verb::Apply(arguments) => arguments.run(self.verbose > 0),
             Verb::Health(arguments) => arguments.run(),
+            Verb::Fetch => fetch(),
         };
         result.unwrap_or_else(|failure| {
             // Every error names its cause itself; the chain would say it twice.
@@ -47,6 +51,14 @@ impl Arguments {
 struct Failure {
     exit: Exit,
     error: anyhow::Error,
+}
+
+fn fetch() -> Result<Exit, Failure> {
+    updater::fetch::run_child().map_err(|error| Failure {
+        exit: Exit::Failed,
+        error: anyhow::anyhow!("run the download process: {error}"),
+    })?;
+    Ok(Exit::Done)
 }
 
 fn start_log(verbose: u8) {

@@ -18,7 +18,7 @@
 //!   "environment": {"kind": "grub-block", "state": "ok", "reason": null, "boot": null},
 //!   "mirror": {"a": {…attributes…}, "b": {…}},
 //!   "confirmed_record": {"slot": "a", "fresh": true},
-//!   "last_result": null
+//!   "last_result": null, "reset": null
 //! }
 //! ```
 //!
@@ -26,7 +26,9 @@
 //! `primary-only`, `backup-only` or `differ`. `environment.kind`: `gpt`, `grub-block`, `uboot-env` or
 //! `uboot-env-redundant`; `state`: `ok`, `damaged` (usable, the next repair mends it) or `lost`, with its reason;
 //! `boot`: on the running disk what the loader said when it started this system, `ok`, `lost` or `readonly`. `mirror`
-//! is `null` where the GPT is the authority. `last_result` is the updater's, on the running disk only.
+//! is `null` where the GPT is the authority. `last_result` is the updater's, on the running disk only. `reset`, there
+//! too: `{"watchdog": "watchdog0", "kernel_logs": 1}`, the watchdog that caused the last reset, if its driver says so, and
+//! how many logs the kernel left in pstore.
 //!
 //! `next`: `{"next": "a"}`. `activate`, `mark-successful`, `mark-unbootable`, `rollback`:
 //! `{"verb": "activate", "active": "a", "next": "b", "slots": {"a": {…attributes…}, "b": {…}}}`, the state after it.
@@ -65,6 +67,13 @@ pub struct Status {
     pub mirror: Option<Pair<AttributesJson>>,
     pub confirmed_record: Option<Confirmed>,
     pub last_result: Option<String>,
+    pub reset: Option<Reset>,
+}
+
+#[derive(Debug, Serialize)]
+pub struct Reset {
+    pub watchdog: Option<String>,
+    pub kernel_logs: usize,
 }
 
 #[derive(Debug, Serialize)]

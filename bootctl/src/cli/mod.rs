@@ -4,6 +4,7 @@ mod change;
 mod error;
 mod json;
 mod output;
+mod reset;
 mod show;
 mod status;
 mod target;

@@ -14,7 +14,7 @@ use bootctl::{Priority, Slot};
 use super::error::CliError;
 use super::json::{self, Confirmed, Environment, Pair, Record, SlotStatus, Status, Table};
 use super::target::Active;
-use super::{Arguments, output, target};
+use super::{Arguments, output, reset, target};
 
 /// The updater's journal; a longer one is not one of ours.
 const JOURNAL: &str = "/var/lib/tandem/journal.json";
@@ -94,6 +94,7 @@ fn collect(
             fresh: record.fresh,
         }),
         last_result: active.running.then(last_result).flatten(),
+        reset: active.running.then(|| reset::last(Path::new("/"))),
     })
 }
 
@@ -188,6 +189,15 @@ fn as_text(status: &Status, report: &StateReport) -> String {
     };
     if let Some(result) = &status.last_result {
         let _ = writeln!(text, "last result  {result}");
+    }
+    if let Some(reset) = &status.reset {
+        if let Some(watchdog) = &reset.watchdog {
+            let _ = writeln!(text, "last reset   by {watchdog}");
+        }
+        if reset.kernel_logs > 0 {
+            let logs = reset.kernel_logs;
+            let _ = writeln!(text, "kernel logs  {logs} in /sys/fs/pstore");
+        }
     }
     text
 }

@@ -47,6 +47,7 @@ fn status_json_has_its_documented_shape() {
             "mirror": {"a": attributes(1, 0, true), "b": attributes(2, 3, false)},
             "confirmed_record": {"slot": "a", "fresh": true},
             "last_result": null,
+            "reset": null,
         });
         let (answer, changed) = image.changed(&["status", "--json"]);
         assert_eq!((answer.code, answer.json()), (0, expected.clone()));

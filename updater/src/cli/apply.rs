@@ -11,6 +11,7 @@ use updater::gates::Reason;
 use updater::source::Source;
 
 use super::Failure;
+use super::attendance::Attendance;
 use super::print::say;
 use super::progress::Progress;
 
@@ -45,6 +46,10 @@ pub struct Arguments {
     /// on-trial (the active slot is not confirmed), board, same (it runs or is staged already).
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     force: Vec<Reason>,
+    /// Keep the hardware watchdog armed meanwhile: a machine that hangs while it writes is reset, and so is one whose
+    /// update_engine is killed.
+    #[arg(long, conflicts_with_all = ["disk", "check"])]
+    watchdog: bool,
     /// Print what was done as one line of JSON.
     #[arg(long)]
     json: bool,
@@ -68,11 +73,19 @@ impl Arguments {
             state: None,
             resume: true,
         };
-        let outcome =
-            apply(source, &options, &mut Progress::new(verbose)).map_err(|error| Failure {
-                exit: error.exit(),
-                error: error.into(),
-            })?;
+        let attendance = match options.disk.is_none() && !options.check {
+            false => Attendance::nobody(),
+            true => Attendance::begin(self.watchdog).map_err(|error| Failure {
+                exit: Exit::Failed,
+                error,
+            })?,
+        };
+        let result = apply(source, &options, &mut Progress::new(verbose));
+        attendance.end(result.is_err());
+        let outcome = result.map_err(|error| Failure {
+            exit: error.exit(),
+            error: error.into(),
+        })?;
         match self.json {
             true => say(outcome.to_json()),
             false => say(summary(&outcome)),

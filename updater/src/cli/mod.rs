@@ -1,6 +1,7 @@
 //! The command line of `update_engine`.
 
 mod apply;
+mod attendance;
 mod health;
 mod print;
 mod progress;

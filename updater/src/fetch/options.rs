@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::files;
+use crate::settings::Settings;
 
 /// Bytes of a file with certificates: a bundle of all the world's authorities has a quarter of it.
 const MAX_PEM: u64 = 1 << 20;
@@ -167,6 +168,20 @@ impl FetchOptions {
             ..Self::default()
         })
     }
+
+    /// What the settings of a device ask for, with proxies from the environment.
+    ///
+    /// # Errors
+    /// A file that they name can't be read or holds no PEM.
+    pub fn from_settings(settings: &Settings) -> Result<Self, OptionsError> {
+        let certificate = settings.client_cert_file.as_deref().map(Path::new);
+        let key = settings.client_key_file.as_deref().map(Path::new);
+        let authorities = settings.ca_file.as_deref().map(Path::new);
+        Ok(Self {
+            rate: settings.rate_limit,
+            ..Self::load(authorities, certificate.zip(key))?
+        })
+    }
 }
 
 fn read_pem(path: &Path) -> Result<String, OptionsError> {
@@ -210,6 +225,25 @@ mod tests {
         assert_eq!(proxies.https.as_deref(), Some("http://all:1"));
         assert_eq!(proxies.no, None);
         assert!(!format!("{proxies:?}").contains("small"));
+    }
+
+    #[test]
+    fn settings_name_files_and_the_rate() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("key.pem");
+        let mut settings = Settings::default();
+        settings.rate_limit = Some(7);
+        assert_eq!(
+            FetchOptions::from_settings(&settings).unwrap().rate,
+            Some(7)
+        );
+        settings.ca_file = Some(path.to_str().unwrap().try_into().unwrap());
+        assert!(FetchOptions::from_settings(&settings).is_err());
+        std::fs::write(&path, "-----BEGIN CERTIFICATE-----").unwrap();
+        settings.client_cert_file = settings.ca_file.clone();
+        settings.client_key_file = settings.ca_file.clone();
+        let options = FetchOptions::from_settings(&settings).unwrap();
+        assert!(options.authorities.is_some() && options.identity.is_some());
     }
 
     #[test]

@@ -26,7 +26,10 @@ use updater::signature::key_id;
 
 const MIB: u64 = 1 << 20;
 const SECTOR: u64 = 512;
-const OEM_CONFIG: (u64, u64) = (20 * MIB, 2 * MIB);
+const SLOT_A: u64 = 4 * MIB;
+/// Size of a slot's partition where nobody says otherwise.
+const SLOT: u64 = 8 * MIB;
+const OEM_CONFIG: u64 = 2 * MIB;
 /// Where the environment block lies in OEM-CONFIG, in bytes.
 const ENV: u64 = 64 << 10;
 pub const BOARD: &str = "x86_64-grub";
@@ -53,15 +56,23 @@ pub fn key(seed: u8) -> SigningKey {
 
 pub struct Device {
     folder: TempDir,
+    /// Size of a slot's partition in bytes.
+    slot: u64,
 }
 
 impl Device {
     /// 1.0.0 in slot A, confirmed; 2.0.0 in slot B, on trial with index 2, signed by key 1; the system of slot B runs.
     pub fn new() -> Self {
+        Self::with_slots(SLOT)
+    }
+
+    /// The same with partitions of this size for the slots.
+    pub fn with_slots(slot: u64) -> Self {
         let device = Self {
             folder: TempDir::new().unwrap(),
+            slot,
         };
-        make_disk(&device.disk());
+        make_disk(&device.disk(), slot);
         device.put_record(Slot::A, &manifest("demo", "1.0.0", 1), 1);
         device.put_record(Slot::B, &manifest("demo", "2.0.0", 2), 1);
         device.set_state(GOOD, TRIAL);
@@ -119,7 +130,7 @@ impl Device {
         let mut bytes = vec![0; 512];
         grub_env::create(&mut bytes).unwrap();
         grub_env::encode(&mut bytes, &BootState { a, b }).unwrap();
-        self.put_bytes(OEM_CONFIG.0 + ENV, &bytes);
+        self.put_bytes(SLOT_A + 2 * self.slot + ENV, &bytes);
         self.control().sync().unwrap();
     }
 
@@ -244,8 +255,10 @@ fn record(manifest: &Manifest, signer: u8) -> (SlotRecordHeader, Vec<u8>) {
     (header.for_body(&body).unwrap(), body)
 }
 
-fn make_disk(path: &Path) {
-    let mut bytes = vec![0; usize::try_from(26 * MIB).unwrap()];
+fn make_disk(path: &Path, slot: u64) {
+    let oem_config = (SLOT_A + 2 * slot, OEM_CONFIG);
+    let end = oem_config.0 + oem_config.1;
+    let mut bytes = vec![0; usize::try_from(end + 4 * MIB).unwrap()];
     let mut table = GPT::new_from(&mut Cursor::new(&mut bytes), SECTOR, [7; 16]).unwrap();
     let mut add = |number: u32, kind: Guid, (start, length): (u64, u64)| {
         table[number] = GPTPartitionEntry {
@@ -257,10 +270,10 @@ fn make_disk(path: &Path) {
             partition_name: "partition".into(),
         };
     };
-    add(3, TYPE_USR, (4 * MIB, 8 * MIB));
-    add(4, TYPE_USR, (12 * MIB, 8 * MIB));
-    add(7, TYPE_OEM_CONFIG, OEM_CONFIG);
-    add(9, TYPE_RESIZE, (24 * MIB, MIB));
+    add(3, TYPE_USR, (SLOT_A, slot));
+    add(4, TYPE_USR, (SLOT_A + slot, slot));
+    add(7, TYPE_OEM_CONFIG, oem_config);
+    add(9, TYPE_RESIZE, (end + 2 * MIB, MIB));
     table.write_into(&mut Cursor::new(&mut bytes)).unwrap();
 
     let descriptor = Descriptor {
@@ -280,14 +293,13 @@ fn make_disk(path: &Path) {
     };
     let mut block = [0; 512];
     confirmed.encode(&mut block).unwrap();
-    let end = OEM_CONFIG.0 + OEM_CONFIG.1;
     let mut put = |offset: u64, data: &[u8]| {
         let at = usize::try_from(offset).unwrap();
         bytes[at..at + data.len()].copy_from_slice(data);
     };
     put(
         end - DESCRIPTOR_FROM_END,
-        &descriptor.encode(OEM_CONFIG.1).unwrap(),
+        &descriptor.encode(OEM_CONFIG).unwrap(),
     );
     put(end - CONFIRMED_FROM_END, &block);
     fs::write(path, bytes).unwrap();

@@ -334,6 +334,7 @@ fn attempts_are_counted_across_restarts_and_one_that_never_ended_was_interrupted
 
 #[test]
 fn failures_in_a_row_delay_the_next_attempt_and_nothing_else_does() {
+    use Ended::{Cancelled, Interrupted, Medium, Staged, Transport};
     let wait = |endings: &[Ended], now: u64| {
         let ending = |ended: &Ended| Ending {
             ended: *ended,
@@ -347,7 +348,6 @@ fn failures_in_a_row_delay_the_next_attempt_and_nothing_else_does() {
         };
         attempts.wait(now).as_secs()
     };
-    use Ended::{Cancelled, Interrupted, Medium, Staged, Transport};
     let now = 1_000_000;
     assert_eq!(wait(&[], now), 0);
     assert_eq!(wait(&[Transport], now), 60);

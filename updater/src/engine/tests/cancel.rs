@@ -105,10 +105,6 @@ fn a_source_that_gives_nothing_does_not_keep_a_cancelled_installation() {
             }
         }
     }
-    let built = build(&image(), None);
-    let start = built.bytes[..built.offsets[3]].to_vec();
-    let (tell, told) = std::sync::mpsc::channel();
-    let source = Source::stream(Stalls(told, std::io::Cursor::new(start)));
     struct Tells(std::sync::mpsc::Sender<()>, Cell<usize>);
     impl Observer for Tells {
         fn progress(&mut self, _: Phase, _: u64, _: u64) {}
@@ -118,6 +114,10 @@ fn a_source_that_gives_nothing_does_not_keep_a_cancelled_installation() {
             self.1.get() > 1 && self.0.send(()).is_ok()
         }
     }
+    let built = build(&image(), None);
+    let start = built.bytes[..built.offsets[3]].to_vec();
+    let (tell, told) = std::sync::mpsc::channel();
+    let source = Source::stream(Stalls(told, std::io::Cursor::new(start)));
     let (view, starts) = flashed();
     let run = run_with(view, starts, source, &mut Tells(tell, Cell::new(0)));
     assert!(matches!(run.result, Err(EngineError::Cancelled)));

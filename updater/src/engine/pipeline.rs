@@ -113,13 +113,13 @@ fn unpack(
     let remote = unpacker.is_remote();
     let mut spare = Vec::new();
     while let Some(mut chunk) = spare.pop().or_else(|| empty.recv().ok()) {
-        // What comes from afar is worth more on the medium than in memory: as soon as nothing else is under way, each
-        // block goes on alone.
-        let idle = || {
+        // What comes from afar is worth more on the medium than in memory: unless the medium lags behind, each block
+        // goes on alone.
+        let hurry = || {
             spare.extend(empty.try_iter());
-            remote && spare.len() + 1 == CHUNKS
+            remote && !spare.is_empty()
         };
-        if !unpacker.fill(&mut chunk, idle)? {
+        if !unpacker.fill(&mut chunk, hurry)? {
             return unpacker.finish();
         }
         if full.send(chunk).is_err() {

@@ -5,6 +5,7 @@ mod error;
 mod noting;
 mod session;
 
+use std::fmt;
 use std::path::PathBuf;
 
 use bootctl::Slot;
@@ -72,6 +73,30 @@ pub fn apply(
     match options.check {
         true => session.check(candidate, observer),
         false => session.install(candidate, observer),
+    }
+}
+
+/// In a sentence.
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            slot,
+            product,
+            version,
+            tries,
+            ..
+        } = self;
+        match self.report {
+            None => write!(
+                f,
+                "payload of {product} {version} is good for slot {slot}; nothing was written"
+            ),
+            Some(report) => write!(
+                f,
+                "{product} {version} is staged in slot {slot} with {tries} tries ({} blocks, {} of them there already); reboot to try it",
+                report.blocks, report.unchanged
+            ),
+        }
     }
 }
 

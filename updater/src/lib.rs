@@ -9,6 +9,8 @@
 #[cfg(feature = "std")]
 pub mod apply;
 #[cfg(feature = "std")]
+pub mod control_socket;
+#[cfg(feature = "std")]
 pub mod decode;
 #[cfg(feature = "std")]
 pub mod engine;
@@ -39,11 +41,15 @@ pub mod offline;
 pub mod payload;
 #[cfg(feature = "std")]
 pub mod policy;
+#[cfg(feature = "std")]
+pub mod print;
 pub mod reboot_policy;
 pub mod reboot_window;
 #[cfg(feature = "std")]
 pub mod resume;
 pub mod schedule;
+#[cfg(feature = "std")]
+pub mod service;
 pub mod settings;
 pub mod signature;
 #[cfg(feature = "std")]

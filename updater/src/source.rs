@@ -82,15 +82,23 @@ impl Source {
     /// # Errors
     /// It can't be opened.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+        Self::from_file(File::open(path)?)
+    }
+
+    /// The same of a file that has been opened; a plain one is read from its beginning.
+    ///
+    /// # Errors
+    /// It can't be looked at, or is a directory.
+    pub fn from_file(mut file: File) -> io::Result<Self> {
         let metadata = file.metadata()?;
         if metadata.is_dir() {
             return Err(ErrorKind::IsADirectory.into());
         }
-        Ok(match metadata.is_file() {
-            true => Self::file(file, metadata.len()),
-            false => Self::stream(file),
-        })
+        if !metadata.is_file() {
+            return Ok(Self::stream(file));
+        }
+        file.rewind()?;
+        Ok(Self::file(file, metadata.len()))
     }
 
     fn file(file: File, len: u64) -> Self {

@@ -13,6 +13,7 @@ const TARGET: &str = "x86_64-unknown-linux-gnu";
 #[derive(Clone, Debug)]
 pub struct Binaries {
     pub update_engine: PathBuf,
+    pub update_engine_client: PathBuf,
     pub tandem_bootctl: PathBuf,
     pub tandem_init: PathBuf,
     pub tandem_image: PathBuf,
@@ -51,6 +52,7 @@ impl Binaries {
         let bin = target_dir.join(TARGET).join("release");
         Ok(Self {
             update_engine: bin.join("update_engine"),
+            update_engine_client: bin.join("update_engine_client"),
             tandem_bootctl: bin.join("tandem-bootctl"),
             tandem_init: bin.join("tandem-init"),
             tandem_image: bin.join("tandem-image"),

@@ -38,6 +38,7 @@ pub(super) fn write(
     }
     tree.copy(&binaries.tandem_bootctl, "bin/tandem-bootctl")?;
     tree.copy(&binaries.update_engine, "bin/update_engine")?;
+    tree.copy(&binaries.update_engine_client, "bin/update_engine_client")?;
     tree.file("sbin/init", PROGRAM, INIT)?;
     tree.file("lib/demo/inittab", TEXT, INITTAB)?;
     tree.file("lib/demo/boot", PROGRAM, BOOT)?;

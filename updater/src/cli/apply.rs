@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::anyhow;
 use bootctl::Slot;
 use bootctl::exit::Exit;
-use updater::apply::{Options, Outcome, apply};
+use updater::apply::{Options, apply};
 use updater::gates::Reason;
 use updater::source::Source;
 
@@ -88,7 +88,7 @@ impl Arguments {
         })?;
         match self.json {
             true => say(outcome.to_json()),
-            false => say(summary(&outcome)),
+            false => say(outcome),
         }
         Ok(Exit::Done)
     }
@@ -98,24 +98,5 @@ fn open(path: &Path) -> std::io::Result<Source> {
     match path == Path::new("-") {
         true => Ok(Source::stream(stdin())),
         false => Source::open(path),
-    }
-}
-
-fn summary(outcome: &Outcome) -> String {
-    let Outcome {
-        slot,
-        product,
-        version,
-        tries,
-        ..
-    } = outcome;
-    match outcome.report {
-        None => {
-            format!("payload of {product} {version} is good for slot {slot}; nothing was written")
-        }
-        Some(report) => format!(
-            "{product} {version} is staged in slot {slot} with {tries} tries ({} blocks, {} of them there already); reboot to try it",
-            report.blocks, report.unchanged
-        ),
     }
 }

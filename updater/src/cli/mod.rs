@@ -3,12 +3,12 @@
 mod apply;
 mod attendance;
 mod health;
-mod print;
 mod progress;
+mod run;
 
 use bootctl::exit::Exit;
 use clap::{ArgAction, Parser, Subcommand};
-use log::LevelFilter;
+use updater::print;
 
 /// Installs signed releases into the slot that is not running, and confirms the running one.
 #[derive(Debug, Parser)]
@@ -28,16 +28,18 @@ enum Verb {
     /// The download process of another program of ours: speaks with it over standard input. Not for people.
     #[command(name = updater::fetch::VERB, hide = true)]
     Fetch,
+    Run(run::Arguments),
 }
 
 impl Arguments {
     /// Does what was asked for and says on standard error what went wrong.
     pub fn run(self) -> Exit {
-        start_log(self.verbose);
+        print::start_log(self.verbose);
         let result = match self.verb {
             Verb::Apply(arguments) => arguments.run(self.verbose > 0),
             Verb::Health(arguments) => arguments.run(),
             Verb::Fetch => fetch(),
+            Verb::Run(arguments) => arguments.run(),
         };
         result.unwrap_or_else(|failure| {
             // Every error names its cause itself; the chain would say it twice.
@@ -60,16 +62,4 @@ fn fetch() -> Result<Exit, Failure> {
         error: anyhow::anyhow!("run the download process: {error}"),
     })?;
     Ok(Exit::Done)
-}
-
-fn start_log(verbose: u8) {
-    let level = match verbose {
-        0 => LevelFilter::Warn,
-        1 => LevelFilter::Info,
-        _ => LevelFilter::Trace,
-    };
-    env_logger::Builder::new()
-        .filter_level(level)
-        .parse_default_env()
-        .init();
 }

@@ -24,7 +24,8 @@ const SIZE_MAX: u64 = 256 << 10;
 pub struct Event {
     /// Seconds since 1970 by the device's clock.
     pub time: u64,
-    /// `attempt`, `attempt-failed`, `staged`, `trial-boot`, `check-failed`, `confirmed`, `fell-back` or `result`.
+    /// `attempt`, `attempt-failed`, `staged`, `trial-boot`, `check-failed`, `confirmed`, `fell-back`, `cancelled`,
+    /// `rolled-back` or `result`.
     pub event: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,

@@ -21,6 +21,7 @@ pub use data::{Failed, Release, Staged};
 pub use reason::{Cause, DETAIL_MAX, Reason};
 pub use seen::Seen;
 pub use store::JournalError;
+pub(crate) use store::replace;
 
 use data::Data;
 use history::Event;
@@ -207,6 +208,28 @@ impl Journal {
         })
     }
 
+    /// Records that a staged release was taken back before it was booted. Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn cancelled(&mut self, release: &Release, slot: Slot) -> Result<(), JournalError> {
+        let event = Event::new("cancelled", now()).release(release).slot(slot);
+        self.update(event, |data, _| {
+            data.unstage(&release.id);
+            data.set_result(&format!("cancelled {} in slot {slot}", release.version));
+        })
+    }
+
+    /// Records that somebody wants `slot` back, with the version that it holds. Durable on return.
+    ///
+    /// # Errors
+    /// The journal can't be written.
+    pub fn rolled_back(&mut self, version: &str, slot: Slot) -> Result<(), JournalError> {
+        let text = format!("rolled back to {version} in slot {slot}");
+        let event = Event::new("rolled-back", now()).slot(slot).detail(&text);
+        self.update(event, |data, _| data.set_result(&text))
+    }
+
     /// Records how an operation ended that changed nothing else here, such as a refused payload.
     ///
     /// # Errors
@@ -240,7 +263,7 @@ impl Journal {
 }
 
 /// Seconds since 1970, 0 while the clock is before that.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |d| d.as_secs())

@@ -42,7 +42,7 @@ pub enum JournalError {
 }
 
 impl JournalError {
-    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |source| Self::Io {
             action,
@@ -121,7 +121,7 @@ pub(super) fn save(dir: &Path, data: &Data) -> Result<(), JournalError> {
 }
 
 /// Writes `text` to `new`, then renames that to `path`, with the flushes that make each step durable.
-pub(super) fn replace(
+pub(crate) fn replace(
     dir: &Path,
     path: &Path,
     new: &Path,

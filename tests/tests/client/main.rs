@@ -1,0 +1,25 @@
+//! `update_engine_client` on a disk image: in its own process, and against `update_engine run`.
+//!
+//! The disk, the keys and the payload are those of the tests with bad input.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+#[expect(
+    dead_code,
+    unused_imports,
+    reason = "shared with tests that need more of it"
+)]
+#[path = "../bad_input/fixture/mod.rs"]
+mod fixture;
+
+mod device;
+mod in_process;
+mod killed;
+mod service;
+mod strangers;

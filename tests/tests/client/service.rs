@@ -1,0 +1,151 @@
+//! Against `update_engine run`.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::device::{Device, feed_half, feed_rest};
+use crate::fixture::lab;
+
+#[test]
+fn two_clients_at_once_one_updates_and_the_other_is_told_so() {
+    let device = Device::both();
+    let service = device.serve();
+    let (first, mut input) = device.start_client("-update -payload -");
+    feed_half(&mut input);
+    device.wait_for("DOWNLOADING");
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).fails(5, "downloading", &"second");
+    device
+        .client("-rollback")
+        .fails(5, "under way", &"rollback");
+    device
+        .client("-reset_status")
+        .fails(5, "under way", &"reset");
+    let (follower, _) = device.start_client("-follow");
+    // It has to be there before the end.
+    sleep(Duration::from_millis(500));
+    feed_rest(input);
+    let first = first.wait_with_output().unwrap();
+    assert_eq!(first.status.code(), Some(0), "{first:?}");
+    let said = String::from_utf8(first.stdout).unwrap();
+    assert!(said.contains("2.0.0 is staged in slot b"), "{said}");
+    let follower = follower.wait_with_output().unwrap();
+    assert_eq!(follower.status.code(), Some(0), "{follower:?}");
+    let last = said.lines().last().unwrap();
+    let said = String::from_utf8(follower.stdout).unwrap();
+    assert_eq!(said.lines().last(), Some(last));
+    device
+        .client("-follow")
+        .fails(3, "none is under way", &"nothing");
+    let again = device.client(&format!("{update} -json"));
+    again.fails(4, "already", &"again");
+    assert_eq!(service.terminate(), Some(0));
+    assert!(!device.socket().exists());
+}
+
+#[test]
+fn a_client_that_vanishes_leaves_the_update_running() {
+    let device = Device::both();
+    let _service = device.serve();
+    let (mut client, mut input) = device.start_client("-update -payload -");
+    feed_half(&mut input);
+    device.wait_for("DOWNLOADING");
+    client.kill().unwrap();
+    client.wait().unwrap();
+    feed_rest(input);
+    device.wait_for("UPDATED_NEED_REBOOT");
+    assert_eq!(device.status()["LAST_ERROR"], "");
+}
+
+#[test]
+fn a_cancel_stops_at_a_block_and_the_next_update_works() {
+    let device = Device::both();
+    let _service = device.serve();
+    let (client, mut input) = device.start_client("-update -payload -");
+    feed_half(&mut input);
+    device.wait_for("DOWNLOADING");
+    let (cancel, _) = device.start_client("-cancel");
+    // It is told before the next block comes.
+    sleep(Duration::from_millis(500));
+    // The service may have stopped reading.
+    let fed = std::thread::spawn(move || feed_rest(input));
+    let cancel = cancel.wait_with_output().unwrap();
+    assert_eq!(cancel.status.code(), Some(0), "{cancel:?}");
+    let client = client.wait_with_output().unwrap();
+    assert_eq!(client.status.code(), Some(1), "{client:?}");
+    let said = String::from_utf8(client.stderr).unwrap();
+    assert!(said.contains("cancelled"), "{said}");
+    let _ = fed.join();
+    let status = device.status();
+    assert_eq!(status["CURRENT_OP"], "UPDATE_STATUS_IDLE");
+    assert!(status["LAST_ERROR"].contains("cancelled"), "{status:?}");
+    device.disk.is_unchanged_but_for_passive(&"cancel");
+    let again = device.client(&format!("-update -payload {}", device.payload()));
+    again.succeeds(&"again");
+    assert_eq!(device.status()["LAST_ERROR"], "");
+}
+
+#[test]
+fn a_service_that_was_killed_tells_what_it_was_doing_and_goes_on() {
+    let device = Device::both();
+    let service = device.serve();
+    let (client, mut input) = device.start_client("-update -payload -");
+    feed_half(&mut input);
+    device.wait_for("DOWNLOADING");
+    service.kill();
+    let client = client.wait_with_output().unwrap();
+    assert_eq!(client.status.code(), Some(1), "{client:?}");
+    let said = String::from_utf8(client.stderr).unwrap();
+    assert!(said.contains("has ended"), "{said}");
+    // The socket is still there, and nobody behind it.
+    assert_eq!(
+        device.status()["LAST_ERROR"],
+        "install payload: interrupted while downloading"
+    );
+    let _service = device.serve();
+    let status = device.status();
+    assert_eq!(status["CURRENT_OP"], "UPDATE_STATUS_IDLE");
+    assert_eq!(
+        status["LAST_ERROR"],
+        "install payload: interrupted while downloading"
+    );
+    let update = device.client(&format!("-update -payload {}", device.payload()));
+    update.succeeds(&"again");
+    assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
+}
+
+#[test]
+fn a_service_waits_for_a_client_that_works_by_itself() {
+    let device = Device::both();
+    let (client, mut input) = device.start_client("-update -payload -");
+    feed_half(&mut input);
+    device.wait_for("DOWNLOADING");
+    // The client is the service meanwhile: others hear and obey it.
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).fails(5, "downloading", &"second");
+    let mut waiting = crate::fixture::Program::UpdateEngine
+        .command_after(":")
+        .args(device.arguments("run"))
+        .spawn()
+        .unwrap();
+    sleep(Duration::from_millis(500));
+    assert!(waiting.try_wait().unwrap().is_none());
+    feed_rest(input);
+    let client = client.wait_with_output().unwrap();
+    assert_eq!(client.status.code(), Some(0), "{client:?}");
+    let waiting = crate::device::Service(waiting);
+    device.wait_for("UPDATED_NEED_REBOOT");
+    drop(waiting);
+}
+
+#[test]
+fn the_last_word_comes_also_where_the_payload_is_no_payload() {
+    let device = Device::both();
+    let _service = device.serve();
+    let bad = device.client_with("-update -payload - -json", b"GIF89a");
+    bad.fails(7, "payload", &"garbage");
+    device.disk.is_unchanged(&"garbage");
+    let folder = format!("-update -json -payload {}", device.state.display());
+    device.client(&folder).fails(1, "directory", &"a folder");
+    assert!(lab().good.len() > 1000);
+}

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::disk::{Event, Fault};
 use super::judge::{Case, Judged, must};
+use super::operation::Operation;
 
 /// What a write is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,13 +13,20 @@ enum Target {
     PrimaryHeader,
     BackupEntries,
     BackupHeader,
+    Environment,
     Other,
 }
 
+impl Target {
+    const fn is_table(&self) -> bool {
+        !matches!(self, Self::Environment | Self::Other)
+    }
+}
+
 /// Each copy of the table is written completely, entries before header, and flushed before the other is touched; the
-/// backup first, unless the primary is rebuilt from it. No copy of the loader's stores is written together with another.
+/// backup first, unless the primary is rebuilt from it. Where bootability is given, the authority is written last.
 pub fn order(case: &Case<'_>, log: &[Event]) -> Judged {
-    if matches!(case.operation, super::operation::Operation::Start) {
+    if matches!(case.operation, Operation::Start) {
         return Ok(());
     }
     let both_were_good = case.tables.iter().all(Option::is_some);
@@ -26,7 +34,7 @@ pub fn order(case: &Case<'_>, log: &[Event]) -> Judged {
     let mut commits: Vec<Target> = Vec::new();
     for event in log {
         let Event::Write(write) = event else {
-            let copies = epoch.iter().filter(|target| **target != Target::Other);
+            let copies = epoch.iter().filter(|target| target.is_table());
             let backup = |t: &Target| matches!(t, Target::BackupEntries | Target::BackupHeader);
             let kinds: Vec<bool> = copies.map(backup).collect();
             let one_copy = kinds.windows(2).all(|pair| pair[0] == pair[1]);
@@ -56,7 +64,32 @@ pub fn order(case: &Case<'_>, log: &[Event]) -> Judged {
             "the primary copy of the table is written before the backup".to_owned()
         })?;
     }
-    Ok(())
+    authority_last(case, log)
+}
+
+/// While the mirror is not written, the authority does not give what the mirror does not know.
+fn authority_last(case: &Case<'_>, log: &[Event]) -> Judged {
+    let gives = matches!(
+        case.operation,
+        Operation::Activate | Operation::Rollback | Operation::Install(_)
+    );
+    if !gives {
+        return Ok(());
+    }
+    let mut targets = log.iter().filter_map(|event| match event {
+        Event::Write(write) => Some(target(
+            case,
+            &(write.at..write.at + write.data.len() as u64),
+        )),
+        Event::Flush => None,
+    });
+    let last = targets.rfind(|target| target.is_table() || *target == Target::Environment);
+    let mirrored = case.fixture.board.has_environment();
+    must(
+        4,
+        !mirrored || !last.as_ref().is_some_and(Target::is_table),
+        || "the mirror is written after the authority that gives".to_owned(),
+    )
 }
 
 /// After a failed request to the backup the primary is left alone.
@@ -80,6 +113,11 @@ fn target(case: &Case<'_>, place: &Range<u64>) -> Target {
         Target::BackupHeader
     } else if inside(end - sector - table..end - sector) {
         Target::BackupEntries
+    } else if case.fixture.layout.environment.iter().any(|copy| {
+        // A write is a whole sector, the environment may be less.
+        place.start < copy.end && copy.start < place.end
+    }) {
+        Target::Environment
     } else {
         Target::Other
     }

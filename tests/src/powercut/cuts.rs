@@ -136,9 +136,11 @@ pub fn enumerate<E>(
         }
         let earlier = pending.len();
         pending.push(write);
+        let amid = amid_changes(&durable, write, depth, &mut random);
         for survivors in subsets(earlier, depth, &mut random) {
             let base = with_survivors(&durable, &pending, survivors);
-            for kind in kinds(write.data.len(), start, depth, &mut random) {
+            let kinds = kinds(write.data.len(), start, depth, &mut random);
+            for kind in kinds.into_iter().chain(amid.iter().copied()) {
                 let cut = Cut {
                     event,
                     kind,
@@ -261,6 +263,23 @@ fn kinds(length: usize, start: &Medium, depth: Depth, random: &mut Random) -> Ve
     );
     kinds.extend(inner.into_iter().map(|from| Kind::Tail { from }));
     kinds
+}
+
+/// A sector is not torn by rights. Should it be, then it hurts most between two of the bytes that change.
+fn amid_changes(durable: &Medium, write: &Write, depth: Depth, random: &mut Random) -> Vec<Kind> {
+    let old = durable.bytes(write.at, write.data.len());
+    let pairs = write.data.iter().zip(&old).enumerate();
+    let changed = pairs.filter(|(_, (new, old))| new != old).map(|(at, _)| at);
+    let mut places: Vec<usize> = changed.skip(1).collect();
+    while places.len() > depth.tears {
+        let at = random.below(places.len() as u64);
+        places.remove(usize::try_from(at).unwrap_or(0));
+    }
+    let both = |at| {
+        let rest = Rest::Old;
+        [Kind::Torn { keep: at, rest }, Kind::Tail { from: at }]
+    };
+    places.into_iter().flat_map(both).collect()
 }
 
 #[cfg(test)]

@@ -199,6 +199,9 @@ impl<'a> Case<'a> {
             must(3, !incomplete || !facts.bootable_somewhere(slot), || {
                 format!("slot {slot} is no complete image and bootable: {facts:?}")
             })?;
+            must(3, !incomplete || !facts.slot_record[slot], || {
+                format!("slot {slot} is no complete image and has a record: {facts:?}")
+            })?;
             must(
                 11,
                 !incomplete || self.facts.content[slot].is_none() || slot != self.running,

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use bootctl::ioctl;
@@ -14,6 +15,9 @@ use super::say;
 /// Mounted in the initramfs and later moved into the new root.
 pub const KERNEL_FILESYSTEMS: [(&str, &str); 3] =
     [("proc", "/proc"), ("sysfs", "/sys"), ("devtmpfs", "/dev")];
+
+/// In the initramfs; statically linked.
+const E2FSCK: &str = "/sbin/e2fsck";
 
 /// What a slot's image may be.
 const IMAGE_TYPES: [&str; 2] = ["ext4", "squashfs"];
@@ -38,7 +42,8 @@ pub fn kernel_filesystems() -> Result<()> {
     Ok(())
 }
 
-/// Mounts ROOT, and says whether it can be written. ext4 replays its journal by itself.
+/// Mounts ROOT, and says whether it can be written. ext4 replays its journal by itself; what a torn write left that it
+/// refuses is mended by the initramfs' own `e2fsck`, if there is one.
 ///
 /// # Errors
 /// It can't be mounted, not even read-only.
@@ -46,7 +51,16 @@ pub fn root(node: &Path, target: &Path) -> Result<bool> {
     fs::create_dir_all(target).with_context(|| format!("create {}", target.display()))?;
     let attempt = |flags, options| mount(Some(node), target, Some("ext4"), flags, options);
     let context = || format!("mount ROOT {}", node.display());
-    match attempt(MsFlags::empty(), None) {
+    let mut mounted = attempt(MsFlags::empty(), None);
+    if let Err(error @ (Errno::EUCLEAN | Errno::EBADMSG | Errno::EINVAL | Errno::EIO)) = mounted {
+        say(&format!(
+            "mount ROOT {}: {error}; e2fsck mends it",
+            node.display()
+        ));
+        mend(node);
+        mounted = attempt(MsFlags::empty(), None);
+    }
+    match mounted {
         Ok(()) => return Ok(true),
         Err(Errno::EROFS | Errno::EACCES) => {}
         Err(error) => return Err(error).with_context(context),
@@ -57,6 +71,14 @@ pub fn root(node: &Path, target: &Path) -> Result<bool> {
         .or_else(|_| attempt(MsFlags::MS_RDONLY, Some("noload")))
         .with_context(context)?;
     Ok(false)
+}
+
+/// Lets `e2fsck` mend a filesystem. Whether that helped is for the next mount to say.
+fn mend(node: &Path) {
+    match Command::new(E2FSCK).arg("-fy").arg(node).status() {
+        Ok(status) => say(&format!("{E2FSCK} -fy {}: {status}", node.display())),
+        Err(error) => say(&format!("start {E2FSCK}: {error}")),
+    }
 }
 
 /// Covers a ROOT that can neither be written nor used with one in memory.

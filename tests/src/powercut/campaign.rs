@@ -178,6 +178,7 @@ impl<'a> Worker<'a> {
         match &self.case.states {
             Some(states) => {
                 must(11, result.is_ok(), || format!("it fails: {result:?}"))?;
+                super::audit::authority_last(&self.case, log)?;
                 completed(&self.case, disk, states, log)
             }
             None => Ok(()),

@@ -271,7 +271,7 @@ fn amid_changes(durable: &Medium, write: &Write, depth: Depth, random: &mut Rand
     let pairs = write.data.iter().zip(&old).enumerate();
     let changed = pairs.filter(|(_, (new, old))| new != old).map(|(at, _)| at);
     let mut places: Vec<usize> = changed.skip(1).collect();
-    while places.len() > depth.tears {
+    while places.len() > depth.tears / 2 {
         let at = random.below(places.len() as u64);
         places.remove(usize::try_from(at).unwrap_or(0));
     }

@@ -113,10 +113,19 @@ pub fn boot(recording: &Recording, cut: &Cut, image: &Path) -> Result<Booted> {
         ("/trial", Value::from(false)),
         ("/environment/state", Value::from("ok")),
         ("/table/copies", Value::from("both")),
-        ("/confirmed_record/slot", Value::from(slot.name())),
     ] {
         expect(&status, pointer, &wanted)?;
     }
+    // Cut between the boot state and the record, it still names the slot that ran before; that must be confirmed, too.
+    let recorded = status.pointer("/confirmed_record/slot");
+    let recorded = recorded
+        .and_then(Value::as_str)
+        .context("find the confirmed record's slot")?;
+    expect(
+        &status,
+        &format!("/mirror/{recorded}/confirmed"),
+        &Value::from(true),
+    )?;
     Ok(Booted {
         slot: slot.to_string(),
         version,

@@ -140,7 +140,8 @@ pub fn enumerate<E>(
         for survivors in subsets(earlier, depth, &mut random) {
             let base = with_survivors(&durable, &pending, survivors);
             let kinds = kinds(write.data.len(), start, depth, &mut random);
-            for kind in kinds.into_iter().chain(amid.iter().copied()) {
+            let amid = amid.iter().filter(|kind| !kinds.contains(kind));
+            for kind in kinds.iter().chain(amid).copied() {
                 let cut = Cut {
                     event,
                     kind,
@@ -265,12 +266,19 @@ fn kinds(length: usize, start: &Medium, depth: Depth, random: &mut Random) -> Ve
     kinds
 }
 
-/// A sector is not torn by rights. Should it be, then it hurts most between two of the bytes that change.
+/// Bytes of a boot state and its checksums, at most.
+const FEW: usize = 64;
+
+/// A sector is not torn by rights. Should it be, then it hurts most between two of the bytes that change, where these are
+/// few: those of a boot state.
 fn amid_changes(durable: &Medium, write: &Write, depth: Depth, random: &mut Random) -> Vec<Kind> {
     let old = durable.bytes(write.at, write.data.len());
     let pairs = write.data.iter().zip(&old).enumerate();
     let changed = pairs.filter(|(_, (new, old))| new != old).map(|(at, _)| at);
     let mut places: Vec<usize> = changed.skip(1).collect();
+    if places.len() > FEW {
+        return Vec::new();
+    }
     while places.len() > depth.tears / 2 {
         let at = random.below(places.len() as u64);
         places.remove(usize::try_from(at).unwrap_or(0));
@@ -343,6 +351,29 @@ mod tests {
             .collect();
         let expected = [[1, 9, 9], [1, 2, 9], [1, 9, 3], [1, 2, 3]];
         assert_eq!(seen, expected.into_iter().collect());
+    }
+
+    #[test]
+    fn a_write_is_torn_between_the_few_bytes_that_it_changes() {
+        let mut data = vec![9; 512];
+        (data[100], data[200], data[300]) = (1, 2, 3);
+        let at = 512;
+        let data = data.into();
+        let cuts = all(&[Event::Write(Write { at, data })], 0);
+        let between = |keep| {
+            let rest = Rest::Old;
+            let torn = cuts
+                .iter()
+                .find(|(c, _)| c.kind == Kind::Torn { keep, rest });
+            torn.map(|(_, medium)| [100, 200, 300].map(|n| medium.bytes(512 + n, 1)[0]))
+        };
+        assert_eq!(between(200), Some([1, 9, 9]));
+        assert_eq!(between(300), Some([1, 2, 9]));
+        assert_eq!(between(100), None);
+        let tail = cuts
+            .iter()
+            .find(|(c, _)| c.kind == Kind::Tail { from: 300 });
+        assert_eq!(tail.map(|(_, m)| m.bytes(612, 1)[0]), Some(9));
     }
 
     #[test]

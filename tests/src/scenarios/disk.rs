@@ -39,6 +39,10 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         },
     },
     Scenario {
+        name: "root-torn",
+        run: root_torn,
+    },
+    Scenario {
         name: "larger-disk",
         run: larger,
     },
@@ -108,6 +112,24 @@ fn check_table(rig: &Rig<'_>) -> Result<()> {
         "check the table with sgdisk: {report}"
     );
     Ok(())
+}
+
+/// The second sector of ROOT's superblock did not reach the disk, so that its checksum is wrong and ROOT does not mount.
+fn root_torn(rig: &mut Rig<'_>) -> Result<()> {
+    let v1 = rig.stock.v1.clone();
+    rig.power_on()?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.check("echo kept >/etc/kept && sync")?;
+    rig.shut_down(Slot::A, &v1)?;
+    let (root, _) = host_hash::partition(&rig.disk, 9)?;
+    damage::write(&rig.disk, root + 1536, &damage::random(damage::SECTOR)?)?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.wait_for("e2fsck mends it")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    let kept = rig.check("cat /etc/kept")?;
+    ensure!(kept.trim() == "kept", "expect a file in ROOT: {kept:?}");
+    rig.shut_down(Slot::A, &v1)
 }
 
 fn larger(rig: &mut Rig<'_>) -> Result<()> {

@@ -32,6 +32,7 @@ pub(super) fn build(packages: &Packages, init: &Path) -> Result<Vec<u8>> {
         "proc",
         "sys",
         "run",
+        "sbin",
         "sysroot",
         "lib",
         "lib/tandem",
@@ -40,6 +41,7 @@ pub(super) fn build(packages: &Packages, init: &Path) -> Result<Vec<u8>> {
         archive.directory(folder)?;
     }
     archive.file("init", 0o755, &read(init)?)?;
+    archive.file("sbin/e2fsck", 0o755, &read(&packages.e2fsck)?)?;
     let mut list = String::new();
     for module in order {
         let name = module

@@ -16,6 +16,8 @@ pub struct Packages {
     /// The folder that holds `lib/modules/VERSION`.
     pub kernel_root: PathBuf,
     pub busybox: PathBuf,
+    /// Statically linked.
+    pub e2fsck: PathBuf,
 }
 
 impl Packages {
@@ -28,6 +30,8 @@ impl Packages {
         let kernel_root = unpacked(&cache, "kernel", &kernel_package)?;
         let busybox =
             unpacked(&cache, "busybox", &|| Ok("busybox-static".to_owned()))?.join("bin/busybox");
+        let e2fsck = unpacked(&cache, "e2fsck", &|| Ok("e2fsck-static".to_owned()))?
+            .join("sbin/e2fsck.static");
         let kernel_version = only_entry(&kernel_root.join("lib/modules"))?;
         let vmlinuz = kernel_root.join(format!("boot/vmlinuz-{kernel_version}"));
         if !kernel_root
@@ -41,6 +45,7 @@ impl Packages {
             vmlinuz,
             kernel_root,
             busybox,
+            e2fsck,
         })
     }
 }

@@ -35,6 +35,8 @@ pub struct Options {
     /// Do everything but write.
     pub check: bool,
     pub force: Vec<Reason>,
+    /// Root folder whose settings count for a disk that does not run, instead of those in its active slot.
+    pub root: Option<PathBuf>,
     /// Folder of the journal and of the mark, instead of `/var/lib/tandem` for the disk that runs and none for any other.
     pub state: Option<PathBuf>,
     /// Go on where an earlier attempt with the same payload and slot has ended. Without it the mark is left alone where it
@@ -47,6 +49,8 @@ pub struct Options {
 pub struct Outcome {
     /// What was done; `None` after a check.
     pub report: Option<Report>,
+    /// All of the payload was looked at, and not only its manifest.
+    pub whole: bool,
     /// The slot that the payload is for.
     pub slot: Slot,
     pub product: String,
@@ -87,6 +91,9 @@ impl fmt::Display for Outcome {
             ..
         } = self;
         match self.report {
+            None if !self.whole => {
+                write!(f, "{product} {version} is available for slot {slot}")
+            }
             None => write!(
                 f,
                 "payload of {product} {version} is good for slot {slot}; nothing was written"
@@ -103,12 +110,16 @@ impl fmt::Display for Outcome {
 impl Outcome {
     /// The facts as one line of JSON.
     ///
-    /// `{"result":"staged"|"checked","slot":"a"|"b","product":…,"version":…,"rollback_index":N,"id":"<64 hex>","tries":N,
+    /// `{"result":"staged"|"checked"|"available","slot":"a"|"b","product":…,"version":…,"rollback_index":N,"id":"<64 hex>","tries":N,
     /// "blocks":N,"unchanged":N,"resumed":N,"bytes":N}`; the last four only after "staged".
     #[must_use]
     pub fn to_json(&self) -> String {
         let mut facts = serde_json::json!({
-            "result": if self.report.is_some() { "staged" } else { "checked" },
+            "result": match self.report {
+                Some(_) => "staged",
+                None if self.whole => "checked",
+                None => "available",
+            },
             "slot": self.slot.as_str(),
             "product": self.product,
             "version": self.version,
@@ -134,6 +145,7 @@ mod tests {
     fn json_has_the_documented_shape() {
         let mut outcome = Outcome {
             report: None,
+            whole: true,
             slot: Slot::B,
             product: "demo".into(),
             version: "2.0.0".into(),
@@ -144,6 +156,8 @@ mod tests {
         let zeros = "0".repeat(64);
         let common = r#""product":"demo","result":"checked","rollback_index":2,"slot":"b","tries":3,"version":"2.0.0""#;
         assert_eq!(outcome.to_json(), format!(r#"{{"id":"{zeros}",{common}}}"#));
+        outcome.whole = false;
+        assert!(outcome.to_json().contains(r#""result":"available""#));
         outcome.report = Some(Report {
             slot: Slot::B,
             blocks: 5,

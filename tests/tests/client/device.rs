@@ -54,6 +54,17 @@ impl Device {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Where its settings are, if there are any.
+    pub fn root(&self) -> PathBuf {
+        self.state.join("root")
+    }
+
+    pub fn configure(&self, settings: &str) {
+        let folder = self.root().join("etc/tandem");
+        fs::create_dir_all(&folder).unwrap();
+        fs::write(folder.join("update.conf"), settings).unwrap();
+    }
+
     pub fn arguments(&self, line: &str) -> Vec<String> {
         let keys = lab().keys();
         let mut words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
@@ -61,6 +72,7 @@ impl Device {
             ("--disk", self.disk.path()),
             ("--keys", keys.to_str().unwrap()),
             ("--state", self.state.to_str().unwrap()),
+            ("--root", self.root().to_str().unwrap()),
         ] {
             words.extend([flag.to_owned(), value.to_owned()]);
         }

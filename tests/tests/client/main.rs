@@ -19,7 +19,10 @@
 mod fixture;
 
 mod device;
+mod download;
 mod in_process;
 mod killed;
 mod service;
+mod sources;
 mod strangers;
+mod web;

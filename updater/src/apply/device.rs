@@ -76,6 +76,10 @@ impl OpenDevice {
         } else {
             offline::read(&mut control, active, options)?
         };
+        let settings = match &options.root {
+            Some(root) if !runs => settings::load(root),
+            _ => settings,
+        };
         if keys.is_empty() {
             let suffix = keys::SUFFIX;
             return Err(ApplyError::NoKeys(format!(
@@ -122,6 +126,14 @@ impl OpenDevice {
 
     pub const fn passive(&self) -> Slot {
         self.active.other()
+    }
+
+    pub fn board(&self) -> &str {
+        &self.board
+    }
+
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// What the rules ask, for the payload with this id.

@@ -8,6 +8,7 @@ use bootctl::exit::Exit;
 use bootctl::transaction::TransactionError;
 
 use crate::engine::EngineError;
+use crate::fetch::FetchError;
 use crate::gates::Refusal;
 use crate::keys::KeysError;
 
@@ -56,6 +57,15 @@ impl ApplyError {
         match cause.exit() {
             Exit::Refused => Self::NotAllowed(text),
             _ => Self::Failed(text),
+        }
+    }
+
+    /// The download that failed, if it was one.
+    #[must_use]
+    pub fn download(&self) -> Option<&FetchError> {
+        match self {
+            Self::Engine(error) => error.read_cause()?.get_ref()?.downcast_ref(),
+            _ => None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::gates::{Admitted, Reason, admit};
 use crate::incoming::{Incoming, Tables};
 use crate::manifest::Manifest;
 use crate::resume::Mark;
+use crate::settings::Settings;
 use crate::signature::Verified;
 use crate::source::Source;
 use crate::stick::{self, Look, StickError};
@@ -112,6 +113,18 @@ impl Session {
         self.device.running_version()
     }
 
+    /// The board that the disk says it is for.
+    #[must_use]
+    pub fn board(&self) -> &str {
+        self.device.board()
+    }
+
+    /// The settings that count.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        self.device.settings()
+    }
+
     /// Reads header, signatures and manifest, at most [`MAX_PREFIX`](crate::payload::MAX_PREFIX) bytes, and verifies them.
     ///
     /// # Errors
@@ -176,6 +189,15 @@ impl Session {
         Ok(self.outcome(&release, None))
     }
 
+    /// What a look at the manifest alone has shown.
+    #[must_use]
+    pub fn available(&self, candidate: &Candidate) -> Outcome {
+        Outcome {
+            whole: false,
+            ..self.outcome(&candidate.release, None)
+        }
+    }
+
     /// Installs the payload into the passive slot and stages it.
     ///
     /// # Errors
@@ -194,6 +216,13 @@ impl Session {
         let slot = self.device.passive();
         noting::attempt(self.device.journal.as_mut(), &release, slot);
         let result = self.fill(candidate, observer);
+        // A source that was told to stop ends with an error of its own.
+        let result = result.map_err(|error| match error {
+            ApplyError::Engine(error) if error.is_source() && observer.cancelled() => {
+                EngineError::Cancelled.into()
+            }
+            error => error,
+        });
         if let Err(error) = &result {
             noting::ended(self.device.journal.as_mut(), &release, error);
         }
@@ -265,6 +294,7 @@ impl Session {
         let manifest = release.manifest();
         Outcome {
             report,
+            whole: true,
             slot: self.device.passive(),
             product: manifest.product.to_string(),
             version: manifest.version.to_string(),

@@ -70,6 +70,7 @@ impl Arguments {
             board: self.board,
             check: self.check,
             force: self.force,
+            root: None,
             state: None,
             resume: true,
         };

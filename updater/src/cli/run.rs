@@ -31,6 +31,10 @@ pub struct Arguments {
     /// Folder for the socket, instead of /run/tandem or that of --state.
     #[arg(long, value_name = "DIR")]
     run: Option<PathBuf>,
+    /// Root folder whose settings count for --disk (etc/tandem/update.conf over usr/lib/tandem/update.conf), instead of
+    /// those in its active slot.
+    #[arg(long, value_name = "DIR", requires = "disk")]
+    root: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -41,6 +45,7 @@ impl Arguments {
             keys: self.keys,
             state: self.state,
             run: self.run,
+            root: self.root,
             ..Place::default()
         };
         match run(&place.complete()) {

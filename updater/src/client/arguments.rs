@@ -61,8 +61,9 @@ pub struct Arguments {
     /// Print what has happened to this device, oldest first.
     #[arg(long, group = "verb")]
     history: bool,
-    /// The payload to install or to check, - for standard input.
-    #[arg(long, value_name = "FILE|-")]
+    /// The payload to install or to check, - for standard input. Without it the one that the settings lead to: in
+    /// PAYLOAD_DIR, else on SERVER.
+    #[arg(long, value_name = "FILE|URL|-")]
     payload: Option<PathBuf>,
     /// Rules to override: downgrade (older version, lower index, min_version), rolled-back (it failed here before),
     /// on-trial (the active slot is not confirmed), board, same (it runs or is staged already).
@@ -89,6 +90,10 @@ pub struct Arguments {
     /// Folder for journal, history and status of --disk; without it nothing is remembered.
     #[arg(long, value_name = "DIR", requires = "disk")]
     state: Option<PathBuf>,
+    /// Root folder whose settings count for --disk (etc/tandem/update.conf over usr/lib/tandem/update.conf), instead of
+    /// those in its active slot.
+    #[arg(long, value_name = "DIR", requires = "disk")]
+    root: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -136,6 +141,7 @@ impl Arguments {
             keys: self.keys.clone(),
             state: self.state.clone(),
             run: self.run.clone(),
+            root: self.root.clone(),
             ..Place::default()
         };
         given.complete()

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use updater::control_socket::{self, Channel, Done, LineError, Payload, Reply, Request, Wish};
+use updater::fetch::is_web_address;
 use updater::gates::Reason;
 use updater::service::Failure;
 use updater::service::place::Place;
@@ -110,7 +111,7 @@ pub fn wish(
         let payload = Payload::Configured;
         return Ok((Wish { payload, force }, None));
     };
-    if let Some(url) = path.to_str().filter(|text| is_url(text)) {
+    if let Some(url) = path.to_str().filter(|text| is_web_address(text)) {
         let payload = Payload::Url(url.to_owned());
         return Ok((Wish { payload, force }, None));
     }
@@ -121,12 +122,6 @@ pub fn wish(
     };
     let payload = Payload::Descriptor;
     Ok((Wish { payload, force }, Some(descriptor)))
-}
-
-fn is_url(text: &str) -> bool {
-    ["http://", "https://"]
-        .iter()
-        .any(|scheme| text.starts_with(scheme))
 }
 
 #[cfg(test)]

@@ -88,6 +88,22 @@ impl EngineError {
         }
     }
 
+    /// Bytes of the payload could not be had.
+    #[must_use]
+    pub const fn is_source(&self) -> bool {
+        self.read_cause().is_some()
+    }
+
+    /// Why bytes of the payload could not be had.
+    #[must_use]
+    pub const fn read_cause(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Source(SourceError::Read { cause, .. })
+            | Self::Incoming(IncomingError::Source(SourceError::Read { cause, .. })) => Some(cause),
+            _ => None,
+        }
+    }
+
     /// The exit code that goes with it.
     #[must_use]
     pub const fn exit(&self) -> Exit {

@@ -30,6 +30,8 @@ pub struct HttpPayload {
     /// Where the next byte of the stream lies in the file.
     at: u64,
     end: Option<u64>,
+    /// What follows `end` is asked for once it is wanted.
+    goes_on: bool,
     known: Option<Validator>,
     process: Option<Process>,
     link: Link,
@@ -60,6 +62,7 @@ impl HttpPayload {
             options,
             at: 0,
             end: None,
+            goes_on: false,
             known,
             process: None,
             link: Link::default(),
@@ -76,6 +79,15 @@ impl HttpPayload {
     pub fn again(origin: &Origin, options: FetchOptions) -> Self {
         let known = origin.validator.as_deref().map(Validator::from_text);
         Self::new(&origin.url, options, known.flatten())
+    }
+
+    /// The first `length` bytes are asked for by a request of their own, and the rest by another once it is wanted: who
+    /// only wants to know what is offered costs the server no more.
+    #[must_use]
+    pub fn head_first(mut self, length: u64) -> Self {
+        self.end = Some(length);
+        self.goes_on = true;
+        self
     }
 
     /// Takes the first `length` bytes at most, by a range request.
@@ -180,8 +192,12 @@ impl HttpPayload {
                     return Ok(());
                 }
                 Answer::End => {
-                    self.is_complete = true;
                     self.hang_up();
+                    if self.wants_more() {
+                        self.end = None;
+                        continue;
+                    }
+                    self.is_complete = true;
                     return Ok(());
                 }
                 Answer::Head(head) => self.recognise(head)?,
@@ -190,6 +206,12 @@ impl HttpPayload {
             }
         }
         Err(protocol("it talks and sends nothing"))
+    }
+
+    /// That was the head, and not all of the file.
+    fn wants_more(&self) -> bool {
+        let length = self.known.as_ref().and_then(|known| known.length);
+        self.goes_on && self.end.is_some_and(|end| end <= self.at) && length != Some(self.at)
     }
 
     fn answer(&mut self) -> Result<Answer, Failure> {

@@ -130,7 +130,8 @@ impl Status {
             Event::Settled { staged } => self.settle(staged),
             // Late news from work that has ended.
             _ if !self.operation.is_busy() => {}
-            Event::Accepted { release, time } if self.operation == Operation::CheckingForUpdate => {
+            // Again where what was begun before has been replaced on the server.
+            Event::Accepted { release, time } if self.is_looking() => {
                 self.enter(Operation::Downloading);
                 self.last_checked = time;
                 self.release = Some(release);

@@ -3,6 +3,7 @@
 //! [`machine`] decides and touches nothing. [`keeper`] holds the one status of a device and writes it down; [`work`]
 //! carries out what the machine asks for, on the disk that [`place`] names; [`run`] serves clients.
 
+pub mod find;
 pub mod keeper;
 pub mod machine;
 pub mod place;
@@ -10,6 +11,8 @@ pub mod run;
 pub mod status;
 mod store;
 pub mod work;
+
+use std::time::Duration;
 
 use bootctl::exit::Exit;
 
@@ -20,14 +23,19 @@ pub struct Failure {
     pub exit: Exit,
     /// `verb object: cause`
     pub text: String,
+    /// How long a server asked us to stay away.
+    pub retry_after: Option<Duration>,
 }
 
 impl Failure {
     /// `text` reads `verb object: cause`.
     #[must_use]
     pub fn new(exit: Exit, text: impl ToString) -> Self {
-        let text = text.to_string();
-        Self { exit, text }
+        Self {
+            exit,
+            text: text.to_string(),
+            retry_after: None,
+        }
     }
 
     /// I/O.
@@ -39,6 +47,12 @@ impl Failure {
 
 impl From<crate::apply::ApplyError> for Failure {
     fn from(error: crate::apply::ApplyError) -> Self {
-        Self::new(error.exit(), error)
+        match error.download() {
+            Some(download) => Self {
+                retry_after: download.retry_after(),
+                ..Self::failed(download)
+            },
+            None => Self::new(error.exit(), error),
+        }
     }
 }

@@ -36,6 +36,10 @@ pub struct Place {
     pub state: Option<PathBuf>,
     /// Folder with the lock of who keeps the status.
     pub run: Option<PathBuf>,
+    /// Root folder whose settings count for a disk that does not run.
+    pub root: Option<PathBuf>,
+    /// The program with our hidden verbs; our own executable if none.
+    pub program: Option<PathBuf>,
 }
 
 /// What the next boot would start instead of the running slot.
@@ -69,6 +73,7 @@ impl Place {
             board: self.board.clone(),
             check,
             force: force.to_vec(),
+            root: self.root.clone(),
             state: self.state.clone(),
             resume: true,
         }

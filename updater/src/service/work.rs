@@ -1,9 +1,11 @@
 //! Carries out a check or an installation, telling the machine of it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
-use crate::apply::{ApplyError, Options, Outcome, Session};
+use crate::apply::{ApplyError, Outcome, Session};
 use crate::engine::{Observer, Phase};
+use crate::fetch::Canceller;
 use crate::gates::{Admitted, Reason};
 use crate::journal::now;
 use crate::source::Source;
@@ -11,6 +13,7 @@ use bootctl::Slot;
 use bootctl::exit::Exit;
 
 use super::Failure;
+use super::find::{Download, Finder, Found};
 use super::machine::Event;
 use super::place::Place;
 use super::status::NewRelease;
@@ -23,24 +26,69 @@ pub struct Job {
     pub force: Vec<Reason>,
 }
 
-/// Works on one payload, until `stop` is set. `tell` hears of all of it, in order, from the manifest's acceptance to what
-/// the disk says afterwards; [`Event::Start`] has been told before.
+/// Ends a piece of work from another thread, also while it waits for the network.
+#[derive(Debug, Default)]
+pub struct Stop {
+    is_set: AtomicBool,
+    transfer: Mutex<Option<Canceller>>,
+}
+
+impl Stop {
+    /// At the next block at the latest.
+    pub fn stop(&self) {
+        self.is_set.store(true, Ordering::Relaxed);
+        if let Some(transfer) = &*self.transfer() {
+            transfer.cancel();
+        }
+    }
+
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.is_set.load(Ordering::Relaxed)
+    }
+
+    /// Ends this transfer too, in place of an earlier one.
+    pub(super) fn also(&self, transfer: Canceller) {
+        let mut place = self.transfer();
+        // Whoever stops sets the flag before it looks here.
+        if self.is_set() {
+            transfer.cancel();
+        }
+        *place = Some(transfer);
+    }
+
+    fn transfer(&self) -> std::sync::MutexGuard<'_, Option<Canceller>> {
+        self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Works on the payload that `finder` finds, until `stop` is set. `tell` hears of all of it, in order, from the
+/// manifest's acceptance to what the disk says afterwards; [`Event::Start`] has been told before.
 ///
 /// # Errors
 /// As `apply`; that failure has been told too.
 pub fn work(
     place: &Place,
     job: &Job,
-    source: Result<Source, Failure>,
-    stop: &AtomicBool,
+    finder: Finder,
+    stop: &Stop,
     tell: &mut dyn FnMut(Event),
 ) -> Result<Outcome, Failure> {
-    let options = place.options(job.check, &job.force);
-    let mut accepted = false;
-    let result = source.and_then(|source| {
-        let mut observer = Telling { stop, tell };
-        run(source, &options, &mut observer, &mut accepted).map_err(Failure::from)
-    });
+    let mut work = Work {
+        place,
+        job,
+        observer: Telling { stop, tell },
+        accepted: false,
+    };
+    let mut result = work.run(finder);
+    let accepted = work.accepted;
+    if let Err(failure) = &mut result
+        && failure.exit == Exit::Failed
+        && stop.is_set()
+    {
+        // What ends by being stopped says so in many ways.
+        failure.text = "install payload: cancelled".into();
+    }
     let time = now();
     match &result {
         // The rest has been told by who saw it.
@@ -69,39 +117,91 @@ pub fn work(
     result
 }
 
-fn run(
-    source: Source,
-    options: &Options,
-    observer: &mut Telling<'_>,
-    accepted: &mut bool,
-) -> Result<Outcome, ApplyError> {
-    let mut session = Session::open(options)?;
-    let offer = session.verify(source)?;
-    let candidate = session.admit(offer)?;
-    let admitted = candidate.release();
-    let release = NewRelease {
-        version: admitted.manifest().version.to_string(),
-        size: admitted.artifact().size,
-    };
-    *accepted = true;
-    let time = now();
-    (observer.tell)(Event::Accepted {
-        release: release.clone(),
-        time,
-    });
-    if options.check {
-        let outcome = session.check(candidate, observer)?;
-        (observer.tell)(Event::Available { release, time });
-        return Ok(outcome);
+struct Work<'a> {
+    place: &'a Place,
+    job: &'a Job,
+    observer: Telling<'a>,
+    accepted: bool,
+}
+
+impl Work<'_> {
+    fn run(&mut self, finder: Finder) -> Result<Outcome, Failure> {
+        let mut session = self.open()?;
+        match finder.find(self.place, &mut session)? {
+            Found::Here(source) => Ok(self.take(session, source)?),
+            Found::Afar(download) => self.fetch(session, &download),
+        }
     }
-    let outcome = session.install(candidate, observer)?;
-    (observer.tell)(Event::Staged { release });
-    Ok(outcome)
+
+    fn open(&self) -> Result<Session, Failure> {
+        let options = self.place.options(self.job.check, &self.job.force);
+        Ok(Session::open(&options)?)
+    }
+
+    fn fetch(&mut self, session: Session, download: &Download) -> Result<Outcome, Failure> {
+        // Who only looks wants to know what is offered now.
+        let again = download.goes_on() && !self.job.check;
+        let source = download.source(again, self.observer.stop);
+        let error = match self.take(session, source) {
+            Err(error) if again && is_stale(&error) => error,
+            result => return Ok(result?),
+        };
+        log::info!("{error}; what was received before is not used");
+        let session = self.open()?;
+        let source = download.source(false, self.observer.stop);
+        Ok(self.take(session, source)?)
+    }
+
+    fn take(&mut self, mut session: Session, source: Source) -> Result<Outcome, ApplyError> {
+        let is_remote = source.is_remote();
+        let offer = session.verify(source)?;
+        let candidate = session.admit(offer)?;
+        let admitted = candidate.release();
+        let release = NewRelease {
+            version: admitted.manifest().version.to_string(),
+            size: admitted.artifact().size,
+        };
+        let time = now();
+        if self.job.check && is_remote {
+            let outcome = session.available(&candidate);
+            self.tell(Event::Available { release, time });
+            return Ok(outcome);
+        }
+        self.accepted = true;
+        self.tell(Event::Accepted {
+            release: release.clone(),
+            time,
+        });
+        if self.job.check {
+            let outcome = session.check(candidate, &mut self.observer)?;
+            self.tell(Event::Available { release, time });
+            return Ok(outcome);
+        }
+        let outcome = session.install(candidate, &mut self.observer)?;
+        self.tell(Event::Staged { release });
+        Ok(outcome)
+    }
+
+    fn tell(&mut self, event: Event) {
+        (self.observer.tell)(event);
+    }
+}
+
+/// Such an error of an attempt that began with what was received earlier may mean no more than that the server has
+/// another payload by now.
+fn is_stale(error: &ApplyError) -> bool {
+    match error.download() {
+        Some(download) => download.is_changed(),
+        None => matches!(
+            error.exit(),
+            Exit::NoUpdate | Exit::AlreadyStaged | Exit::Refused | Exit::Verification
+        ),
+    }
 }
 
 /// Makes events of what an installation tells.
 struct Telling<'a> {
-    stop: &'a AtomicBool,
+    stop: &'a Stop,
     tell: &'a mut dyn FnMut(Event),
 }
 
@@ -111,7 +211,7 @@ impl Observer for Telling<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.stop.is_set()
     }
 
     fn staging(&mut self, _: &Admitted, _: Slot) {

@@ -1,6 +1,5 @@
 //! One conversation with a client.
 
-use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -11,10 +10,10 @@ use bootctl::exit::Exit;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::shared::{Shared, View};
-use crate::control_socket::{Channel, Done, LineError, Payload, Reply, Request, Wish};
+use crate::control_socket::{Channel, Done, LineError, Reply, Request, Wish};
 use crate::service::Failure;
+use crate::service::find::Finder;
 use crate::service::work::Job;
-use crate::source::Source;
 
 /// How often a watcher that hears nothing is looked after: it may have gone.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
@@ -113,25 +112,10 @@ fn start(
         check,
         force: wish.force,
     };
-    let started = shared.start(job, move || open(wish.payload, descriptor));
+    let started = shared.start(job, Finder::Asked(wish.payload, descriptor));
     match started {
         Ok(work) => watch(shared, channel, |view| view.end_of(work)),
         Err(failure) => Some(Err(failure)),
-    }
-}
-
-fn open(payload: Payload, descriptor: Option<OwnedFd>) -> Result<Source, Failure> {
-    match (payload, descriptor) {
-        (Payload::Descriptor, Some(descriptor)) => Source::from_file(File::from(descriptor))
-            .map_err(|error| Failure::failed(format!("open payload: {error}"))),
-        (Payload::Descriptor, None) => {
-            let text = "open payload: no descriptor came with the request";
-            Err(Failure::new(Exit::Usage, text))
-        }
-        (Payload::Url(_) | Payload::Configured, _) => {
-            let text = "find update: only payloads in files are known (--payload)";
-            Err(Failure::new(Exit::Refused, text))
-        }
     }
 }
 

@@ -1,22 +1,24 @@
 //! What all connections share: the status, its last changes, and the one piece of work that may be under way.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use crate::control_socket::Done;
 use crate::service::Failure;
+use crate::service::find::Finder;
 use crate::service::keeper::Keeper;
 use crate::service::machine::{Action, Event};
 use crate::service::place::Place;
 use crate::service::status::Status;
-use crate::service::work::{Job, work};
-use crate::source::Source;
+use crate::service::work::{Job, Stop, work};
 
 /// Changes that are kept for those who are slow to hear of them.
 const CHANGES: usize = 64;
+
+/// Bytes of stack for the work, as much as a program's first thread has. A manifest has no bytes on the heap.
+const STACK: usize = 8 << 20;
 
 /// How a piece of work ended.
 type End = Result<Done, Failure>;
@@ -42,7 +44,7 @@ struct State {
 
 struct Work {
     number: u64,
-    stop: Arc<AtomicBool>,
+    stop: Arc<Stop>,
 }
 
 /// What a watcher sees.
@@ -101,17 +103,13 @@ impl Shared {
         }
     }
 
-    /// Starts to work on what `open` gives, and returns the number of that work.
-    pub fn start(
-        self: &Arc<Self>,
-        job: Job,
-        open: impl FnOnce() -> Result<Source, Failure> + Send + 'static,
-    ) -> Result<u64, Failure> {
+    /// Starts to work on what `finder` finds, and returns the number of that work.
+    pub fn start(self: &Arc<Self>, job: Job, finder: Finder) -> Result<u64, Failure> {
         let mut state = self.lock();
         self.tell(&mut state, Event::Start)?;
         state.works = state.works.saturating_add(1);
         let number = state.works;
-        let stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::new(Stop::default());
         let work = Work {
             number,
             stop: Arc::clone(&stop),
@@ -121,7 +119,8 @@ impl Shared {
         let shared = Arc::clone(self);
         let started = thread::Builder::new()
             .name("work".into())
-            .spawn(move || shared.work(number, &job, open(), &stop));
+            .stack_size(STACK)
+            .spawn(move || shared.work(number, &job, finder, &stop));
         if let Err(error) = started {
             let failure = Failure::failed(format!("start update: {error}"));
             let mut state = self.lock();
@@ -136,12 +135,12 @@ impl Shared {
         Ok(number)
     }
 
-    fn work(&self, number: u64, job: &Job, source: Result<Source, Failure>, stop: &AtomicBool) {
+    fn work(&self, number: u64, job: &Job, finder: Finder, stop: &Stop) {
         let mut tell = |event| {
             // News is never refused.
             let _ = self.tell(&mut self.lock(), event);
         };
-        let result = work(&self.place, job, source, stop, &mut tell);
+        let result = work(&self.place, job, finder, stop, &mut tell);
         let end = result.map(|outcome| Done {
             text: outcome.to_string(),
             facts: serde_json::from_str(&outcome.to_json()).unwrap_or_default(),
@@ -171,7 +170,7 @@ impl Shared {
             Some(Action::Unstage) => self.change(state, Place::unstage),
             Some(Action::Stop) => {
                 let number = state.work.as_ref().map(|work| {
-                    work.stop.store(true, Ordering::Relaxed);
+                    work.stop.stop();
                     work.number
                 });
                 let works = |state: &mut State| {
@@ -218,7 +217,7 @@ impl Shared {
     pub fn stop(&self, patience: Duration) {
         let state = self.lock();
         if let Some(work) = &state.work {
-            work.stop.store(true, Ordering::Relaxed);
+            work.stop.stop();
         }
         let waited = self
             .changed

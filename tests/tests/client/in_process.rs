@@ -12,7 +12,7 @@ fn an_update_is_staged_once_taken_back_and_told_of() {
     fresh.succeeds(&"status");
     assert_eq!(
         fresh.stdout,
-        "LAST_CHECKED_TIME=0\nPROGRESS=0.000000\nCURRENT_OP=UPDATE_STATUS_IDLE\nNEW_VERSION=0.0.0\nNEW_SIZE=0\nLAST_ERROR=\nLAST_RESULT=\n"
+        "LAST_CHECKED_TIME=0\nPROGRESS=0.000000\nCURRENT_OP=UPDATE_STATUS_IDLE\nNEW_VERSION=0.0.0\nNEW_SIZE=0\nLAST_ERROR=\nLAST_RESULT=\nLAST_FALLBACK=\nATTEMPTS=\nNEWEST_SIGNED=\nNEWEST_SIGNED_AGE=\n"
     );
     let update = format!("-update -payload {}", device.payload());
     let staged = device.client(&update);
@@ -76,7 +76,7 @@ fn a_payload_from_a_pipe_is_staged() {
     assert_eq!(status["new_version"], "2.0.0");
     assert_eq!(status["last_error"], Value::Null);
     assert_eq!(status["last_result"], "staged 2.0.0 in slot b");
-    assert_eq!(status.as_object().unwrap().len(), 7);
+    assert_eq!(status.as_object().unwrap().len(), 10);
     let events = device.client("-history -json");
     let events: Value = serde_json::from_str(&events.stdout).unwrap();
     let staged = events["events"].as_array().unwrap().last().unwrap();

@@ -22,6 +22,7 @@ mod device;
 mod download;
 mod in_process;
 mod killed;
+mod policy;
 mod service;
 mod sources;
 mod strangers;

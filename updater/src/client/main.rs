@@ -2,6 +2,7 @@
 
 mod arguments;
 mod live;
+mod remembered;
 mod show;
 mod talk;
 

@@ -7,19 +7,21 @@ use updater::service::Failure;
 use updater::service::place::Place;
 use updater::service::status::Status;
 
-/// Prints a status, and with it how the last operation ended that the journal knows of.
+use super::remembered::Remembered;
+
+/// Prints a status, and with it what the journal remembers.
 pub fn status(status: &Status, place: &Place, json: bool) {
-    let result = place.journal();
-    let result = result.as_ref().map_or("", |journal| journal.last_result());
+    let journal = place.journal();
+    let remembered = Remembered::of(journal.as_ref());
     if json {
         let mut object = status.to_json();
         if let Some(object) = object.as_object_mut() {
-            object.insert("last_result".into(), result.into());
+            object.extend(remembered.to_json());
         }
         return say(object);
     }
     say(status.to_lines());
-    say(format_args!("LAST_RESULT={}", one_line(result)));
+    say(remembered.to_lines());
 }
 
 /// Prints the history.

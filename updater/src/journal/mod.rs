@@ -76,6 +76,12 @@ impl Journal {
         self.data.attempts.iter().find(|a| a.release.id == *id)
     }
 
+    /// Those of the payload that was tried last.
+    #[must_use]
+    pub fn last_attempts(&self) -> Option<&Attempts> {
+        self.data.attempts.last()
+    }
+
     /// Counts an attempt to install a release into `slot`. Durable on return.
     ///
     /// Call it before the slot is touched: an attempt of which nothing more is heard was interrupted.

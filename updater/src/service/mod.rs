@@ -25,6 +25,8 @@ pub struct Failure {
     pub text: String,
     /// How long a server asked us to stay away.
     pub retry_after: Option<Duration>,
+    /// The file on the server is another one by now.
+    pub changed: bool,
 }
 
 impl Failure {
@@ -35,7 +37,18 @@ impl Failure {
             exit,
             text: text.to_string(),
             retry_after: None,
+            changed: false,
         }
+    }
+
+    /// After an attempt that began with what was received earlier it may mean no more than that the server has another
+    /// payload by now.
+    const fn is_stale(&self) -> bool {
+        let verdict = matches!(
+            self.exit,
+            Exit::NoUpdate | Exit::AlreadyStaged | Exit::Refused | Exit::Verification
+        );
+        self.changed || verdict
     }
 
     /// I/O.
@@ -50,6 +63,7 @@ impl From<crate::apply::ApplyError> for Failure {
         match error.download() {
             Some(download) => Self {
                 retry_after: download.retry_after(),
+                changed: download.is_changed(),
                 ..Self::failed(download)
             },
             None => Self::new(error.exit(), error),

@@ -42,11 +42,29 @@ pub struct Place {
     pub program: Option<PathBuf>,
 }
 
+/// What the disk says about the next boot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Boot {
+    /// The active slot is confirmed.
+    pub confirmed: bool,
+    /// What would be started instead of it.
+    pub staged: Option<NewRelease>,
+}
+
 /// What the next boot would start instead of the running slot.
 struct Staged {
     slot: Slot,
     release: Release,
     size: u64,
+}
+
+impl From<Staged> for NewRelease {
+    fn from(staged: Staged) -> Self {
+        Self {
+            version: staged.release.version,
+            size: staged.size,
+        }
+    }
 }
 
 impl Place {
@@ -85,16 +103,26 @@ impl Place {
         self.state.as_deref().map(Journal::load)
     }
 
+    /// Whether the active slot is confirmed, and what is staged. Reads only, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`staged`](Self::staged).
+    pub fn boot(&self) -> Result<Boot, Failure> {
+        let mut opened = self.open(Access::Read)?;
+        let active = opened.active;
+        let confirmed = opened.report.state.map(|state| state.get(active));
+        Ok(Boot {
+            confirmed: confirmed.is_some_and(|active| active.is_confirmed()),
+            staged: opened.staged().map(NewRelease::from),
+        })
+    }
+
     /// What is activated and waits for the reboot. Reads only, and takes no lock.
     ///
     /// # Errors
     /// The disk can't be read, or nothing says which slot is active.
     pub fn staged(&self) -> Result<Option<NewRelease>, Failure> {
-        let staged = self.open(Access::Read)?.staged();
-        Ok(staged.map(|staged| NewRelease {
-            version: staged.release.version,
-            size: staged.size,
-        }))
+        Ok(self.boot()?.staged)
     }
 
     /// Makes the staged slot unbootable, so that the next boot starts the running one again.

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use crate::apply::{ApplyError, Outcome, Session};
+use crate::Digest;
+use crate::apply::{Outcome, Session};
 use crate::engine::{Observer, Phase};
 use crate::fetch::Canceller;
 use crate::gates::{Admitted, Reason};
@@ -24,6 +26,8 @@ pub struct Job {
     /// Do everything but write.
     pub check: bool,
     pub force: Vec<Reason>,
+    /// Nobody has asked for it, so that it waits after attempts that failed.
+    pub unasked: bool,
 }
 
 /// Ends a piece of work from another thread, also while it waits for the network.
@@ -79,9 +83,10 @@ pub fn work(
         job,
         observer: Telling { stop, tell },
         accepted: false,
+        postponed: false,
     };
     let mut result = work.run(finder);
-    let accepted = work.accepted;
+    let (accepted, postponed) = (work.accepted, work.postponed);
     if let Err(failure) = &mut result
         && failure.exit == Exit::Failed
         && stop.is_set()
@@ -96,6 +101,8 @@ pub fn work(
         Err(failure) if matches!(failure.exit, Exit::NoUpdate | Exit::AlreadyStaged) => {
             tell(Event::Nothing { time });
         }
+        // What went wrong then is still the last thing that did.
+        Err(failure) if postponed => log::info!("{failure}"),
         Err(failure) => {
             let failure = failure.clone();
             // What fails later has been noted with the release that it belongs to.
@@ -122,13 +129,15 @@ struct Work<'a> {
     job: &'a Job,
     observer: Telling<'a>,
     accepted: bool,
+    /// It is too early for another attempt.
+    postponed: bool,
 }
 
 impl Work<'_> {
     fn run(&mut self, finder: Finder) -> Result<Outcome, Failure> {
         let mut session = self.open()?;
         match finder.find(self.place, &mut session)? {
-            Found::Here(source) => Ok(self.take(session, source)?),
+            Found::Here(source) => self.take(session, source),
             Found::Afar(download) => self.fetch(session, &download),
         }
     }
@@ -142,17 +151,17 @@ impl Work<'_> {
         // Who only looks wants to know what is offered now.
         let again = download.goes_on() && !self.job.check;
         let source = download.source(again, self.observer.stop);
-        let error = match self.take(session, source) {
-            Err(error) if again && is_stale(&error) => error,
-            result => return Ok(result?),
+        let failure = match self.take(session, source) {
+            Err(failure) if again && !self.postponed && failure.is_stale() => failure,
+            result => return result,
         };
-        log::info!("{error}; what was received before is not used");
+        log::info!("{failure}; what was received before is not used");
         let session = self.open()?;
         let source = download.source(false, self.observer.stop);
-        Ok(self.take(session, source)?)
+        self.take(session, source)
     }
 
-    fn take(&mut self, mut session: Session, source: Source) -> Result<Outcome, ApplyError> {
+    fn take(&mut self, mut session: Session, source: Source) -> Result<Outcome, Failure> {
         let is_remote = source.is_remote();
         let offer = session.verify(source)?;
         let candidate = session.admit(offer)?;
@@ -166,6 +175,9 @@ impl Work<'_> {
             let outcome = session.available(&candidate);
             self.tell(Event::Available { release, time });
             return Ok(outcome);
+        }
+        if self.job.unasked {
+            self.wait_after_failures(admitted.manifest().id())?;
         }
         self.accepted = true;
         self.tell(Event::Accepted {
@@ -182,20 +194,26 @@ impl Work<'_> {
         Ok(outcome)
     }
 
+    /// The same payload again, at once, would most likely fail again.
+    fn wait_after_failures(&mut self, id: Digest) -> Result<(), Failure> {
+        let journal = self.place.journal();
+        let attempts = journal.as_ref().and_then(|journal| journal.attempts(&id.0));
+        let wait = attempts.map_or(Duration::ZERO, |attempts| attempts.wait(now()));
+        if wait.is_zero() {
+            return Ok(());
+        }
+        self.postponed = true;
+        let minutes = wait.as_secs().div_ceil(60);
+        let text =
+            format!("install payload: the last attempts failed; not before {minutes} min from now");
+        Err(Failure {
+            retry_after: Some(wait),
+            ..Failure::failed(text)
+        })
+    }
+
     fn tell(&mut self, event: Event) {
         (self.observer.tell)(event);
-    }
-}
-
-/// Such an error of an attempt that began with what was received earlier may mean no more than that the server has
-/// another payload by now.
-fn is_stale(error: &ApplyError) -> bool {
-    match error.download() {
-        Some(download) => download.is_changed(),
-        None => matches!(
-            error.exit(),
-            Exit::NoUpdate | Exit::AlreadyStaged | Exit::Refused | Exit::Verification
-        ),
     }
 }
 

@@ -111,6 +111,7 @@ fn start(
     let job = Job {
         check,
         force: wish.force,
+        unasked: false,
     };
     let started = shared.start(job, Finder::Asked(wish.payload, descriptor));
     match started {

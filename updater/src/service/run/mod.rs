@@ -1,5 +1,7 @@
-//! `update_engine run`: the service. Each client has a thread, the work under way another one.
+//! `update_engine run`: the service. Each client has a thread, the work under way another one, and so has what the device
+//! does by itself.
 
+mod alone;
 mod connection;
 mod shared;
 mod socket;
@@ -18,6 +20,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+pub use self::alone::Device;
 use self::connection::{Rights, converse};
 use self::shared::Shared;
 use super::Failure;
@@ -68,6 +71,12 @@ impl Service {
         let (ours, theirs) = UnixStream::pair()?;
         self.spawn(Channel::new(ours), Rights::Act)?;
         Ok(theirs)
+    }
+
+    /// What a policy sees of the device, and can do with it.
+    #[must_use]
+    pub fn device(&self) -> Device {
+        Device::new(Arc::clone(&self.shared))
     }
 
     /// Listens in the folder `run`, in a thread of its own, until this process ends.
@@ -184,6 +193,10 @@ pub fn run(place: &Place) -> Result<(), Failure> {
         return Ok(());
     };
     service.listen(run)?;
+    // A disk that does not run is changed only when somebody asks for it.
+    if place.disk.is_none() {
+        alone::start(&service.shared)?;
+    }
     log::info!("listening in {}", run.display());
     let signal = told.read_signal().map_err(failed)?;
     log::info!("ending, told by signal {signal:?}");

@@ -21,7 +21,7 @@ const CHANGES: usize = 64;
 const STACK: usize = 8 << 20;
 
 /// How a piece of work ended.
-type End = Result<Done, Failure>;
+pub(super) type End = Result<Done, Failure>;
 
 pub(super) struct Shared {
     place: Place,
@@ -40,6 +40,12 @@ struct State {
     works: u64,
     /// The last one and how it ended.
     ended: Option<(u64, End)>,
+}
+
+impl State {
+    fn number_ended(&self) -> Option<u64> {
+        self.ended.as_ref().map(|(number, _)| *number)
+    }
 }
 
 struct Work {
@@ -75,6 +81,24 @@ impl Shared {
             }),
             changed: Condvar::new(),
         })
+    }
+
+    pub const fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The status, and how the last piece of work ended.
+    pub fn doing(&self) -> (Status, Option<(u64, End)>) {
+        let state = self.lock();
+        (state.keeper.status().clone(), state.ended.clone())
+    }
+
+    /// Waits until a piece of work ends or `patience` is over.
+    pub fn rest(&self, patience: Duration) {
+        let state = self.lock();
+        let seen = state.number_ended();
+        let ended = |state: &mut State| state.number_ended() == seen;
+        drop(self.changed.wait_timeout_while(state, patience, ended));
     }
 
     /// The status, and the number of the last change.

@@ -105,4 +105,13 @@ impl<'a> Shell<'a> {
     pub fn leave(self, command: &str) -> Result<()> {
         self.machine.type_line(command)
     }
+
+    /// As [`Self::leave`], and waits until the machine says `text`.
+    ///
+    /// # Errors
+    /// It does not within `timeout`.
+    pub fn leave_after(self, command: &str, text: &str, timeout: Duration) -> Result<()> {
+        self.machine.type_line(command)?;
+        self.machine.wait_for(text, timeout).map(drop)
+    }
 }

@@ -18,6 +18,7 @@ use monitor::Monitor;
 use serial::Serial;
 
 const QEMU: &str = "qemu-system-x86_64";
+const WATCHDOG: &str = "i6300esb";
 const OVMF_CODE: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
 const OVMF_VARS: &str = "/usr/share/OVMF/OVMF_VARS_4M.fd";
 
@@ -46,6 +47,8 @@ pub enum Bus {
     Virtio,
     Ahci,
     UsbStick,
+    /// An SD card, which a Raspberry Pi has.
+    Card,
 }
 
 /// One disk of a machine; the first of the list is the one the firmware boots.
@@ -93,6 +96,8 @@ impl Drive {
 pub struct Setup {
     pub firmware: Firmware,
     pub drives: Vec<Drive>,
+    /// It has a watchdog, which resets it.
+    pub watchdog: bool,
     /// Folder for the firmware's variables, which live as long as the machine's mainboard would.
     pub work_dir: PathBuf,
     /// All serial output is appended to this file.
@@ -119,6 +124,9 @@ impl Setup {
             let vars = format!("if=pflash,format=raw,file={}", vars.display());
             command.args(["-drive", &code, "-drive", &vars]);
         }
+        if self.watchdog {
+            command.args(["-device", WATCHDOG]);
+        }
         let has = |bus| self.drives.iter().any(|drive| drive.bus == bus);
         if has(Bus::UsbStick) {
             command.args(["-device", "qemu-xhci,id=xhci"]);
@@ -132,6 +140,7 @@ impl Setup {
                 Bus::Virtio => "virtio-blk-pci",
                 Bus::Ahci => "ide-hd,bus=ahci.0",
                 Bus::UsbStick => "usb-storage,bus=xhci.0",
+                Bus::Card => bail!("start a PC: it takes no cards"),
             };
             command.args([
                 "-device",
@@ -374,6 +383,7 @@ mod tests {
         let setup = Setup {
             firmware: Firmware::Bios,
             drives: Vec::new(),
+            watchdog: false,
             work_dir: dir.path().to_path_buf(),
             log: dir.path().join("serial.log"),
         };
@@ -395,6 +405,7 @@ mod tests {
         let setup = Setup {
             firmware: Firmware::Bios,
             drives: vec![Drive::virtio("disk.img")],
+            watchdog: false,
             work_dir: PathBuf::from("."),
             log: PathBuf::from("log"),
         };

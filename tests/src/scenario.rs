@@ -1,19 +1,23 @@
 //! Scenarios: what a device goes through in QEMU, and what must be true of it afterwards.
 
 pub mod damage;
+mod delivery;
 mod list;
 mod loader;
+mod platform;
 mod rig;
 
-pub use list::{Choice, Listed, Platform, parse_list};
+pub use list::{Choice, Listed, parse_list};
 pub use loader::{LoaderLine, loader_lines};
+pub use platform::Platform;
 pub use rig::{Rig, Slot, expect};
 
 use anyhow::Result;
 
-/// One scenario of a whole system; it runs with each firmware of a PC.
+/// One scenario of a whole system.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
     pub name: &'static str,
+    pub on: &'static [Platform],
     pub run: fn(&mut Rig<'_>) -> Result<()>,
 }

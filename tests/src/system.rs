@@ -1,8 +1,9 @@
-//! The demo system: Debian's amd64 kernel, busybox and Tandem's own static binaries, as `/usr` trees that
+//! The demo system: Debian's kernel, busybox and Tandem's own static binaries, as `/usr` trees that
 //! `tandem-image usr` turns into slot images.
 //!
 //! Nothing of Debian's is kept in the repository: packages come through `apt-get download` into a cache folder.
 
+mod arch;
 mod arm64;
 mod binaries;
 mod cpio;
@@ -13,7 +14,8 @@ mod release;
 mod stock;
 mod tree;
 
-pub use arm64::Arm64Packages;
+pub use arch::Arch;
+pub use arm64::PiFiles;
 pub use binaries::Binaries;
 pub use packages::Packages;
 pub use release::{Fault, Recipe, Release, Workshop};

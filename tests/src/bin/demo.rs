@@ -6,17 +6,61 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use tests::qemu::Firmware;
-use tests::scenario::{Rig, Slot};
+use tests::scenario::{Platform, Rig, Slot};
 use tests::system::{Fault, Release, Stock, project_dir};
 
 /// Shows an update and a fallback in a virtual machine.
 #[derive(Debug, Parser)]
 #[command(name = "images/demo")]
 struct Arguments {
-    /// What the virtual machine starts with
+    /// The board whose disk is built
+    #[arg(long, value_enum, default_value_t = Board::X86_64Grub)]
+    board: Board,
+    /// What a PC starts with
     #[arg(long, value_enum, default_value_t = Start::Uefi)]
     firmware: Start,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Board {
+    #[value(name = "x86_64-grub")]
+    X86_64Grub,
+    #[value(name = "arm64-uboot-env")]
+    Arm64UbootEnv,
+    #[value(name = "rpi3-uboot")]
+    Rpi3Uboot,
+}
+
+impl Arguments {
+    fn platform(&self) -> Platform {
+        match (self.board, self.firmware) {
+            (Board::X86_64Grub, Start::Bios) => Platform::BIOS,
+            (Board::X86_64Grub, Start::Uefi) => Platform::UEFI,
+            (Board::Arm64UbootEnv, _) => Platform::VIRT,
+            (Board::Rpi3Uboot, _) => Platform::PI3,
+        }
+    }
+}
+
+/// The machine, its loader and how updates reach it.
+fn words(platform: Platform) -> [&'static str; 3] {
+    match platform {
+        Platform::Pc(_) => [
+            "a PC",
+            "GRUB",
+            "streamed from the host: wget | update_engine apply --payload -",
+        ],
+        Platform::VIRT => [
+            "an ARM board",
+            "U-Boot",
+            "streamed from the host: wget | update_engine apply --payload -",
+        ],
+        Platform::Uboot(_) => [
+            "a Raspberry Pi 3",
+            "U-Boot",
+            "from a file on the card, for the emulated one has no network",
+        ],
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -31,10 +75,12 @@ const TRIES: u8 = 2;
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let platform = arguments.platform();
     let story = Story {
+        loader: words(platform)[1],
         start: Instant::now(),
     };
-    match tell(&story, arguments.firmware) {
+    match tell(&story, platform) {
         Ok(()) => {
             println!("\nDEMO PASSED in {}", clock(story.start.elapsed()));
             ExitCode::SUCCESS
@@ -49,19 +95,17 @@ fn main() -> ExitCode {
     }
 }
 
-fn tell(story: &Story, firmware: Start) -> Result<()> {
-    let firmware = match firmware {
-        Start::Bios => Firmware::Bios,
-        Start::Uefi => Firmware::Uefi,
-    };
-    story.plain(
-        "Tandem in a virtual machine: a PC with two slots for its system, updated over HTTP.",
-    );
-    story.plain("About 3 minutes on two idle cores without hardware virtualisation, and some more where programs have to be built.");
+fn tell(story: &Story, platform: Platform) -> Result<()> {
+    let [machine, _, delivery] = words(platform);
+    story.plain(format_args!(
+        "Tandem in a virtual machine: {machine} with two slots for its system."
+    ));
+    let minutes = if platform == Platform::PI3 { 8 } else { 3 };
+    story.plain(format_args!("About {minutes} minutes on two idle cores without hardware virtualisation, and some more where programs have to be built."));
 
     story.chapter("build: Debian's kernel, busybox and Tandem's programs as releases 1.0.0, 2.0.0 and a broken 3.0.0");
     let dir = project_dir().join("target/demo");
-    let stock = Stock::open(&dir.join("stock"), TRIES)?;
+    let stock = Stock::open(&dir.join("stock"), platform.arch(), TRIES)?;
     let (v1, v2) = (stock.v1.clone(), stock.v2()?);
     let broken = stock.broken(Fault::HealthFails)?;
     for release in [&v1, &v2, &broken] {
@@ -72,7 +116,9 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
             short(release)
         ));
     }
-    let mut rig = Rig::new(&stock, firmware, &dir.join("machine"))?;
+    let mut rig = Rig::new(&stock, platform, &dir.join("machine"))?;
+    rig.bring(&v2)?;
+    rig.bring(&broken)?;
     story.event(format_args!(
         "disk image with 1.0.0 in slot a; serial output goes to {}",
         dir.join("machine/serial.log").display()
@@ -83,8 +129,7 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
     boots_confirmed(story, &mut rig, Slot::A)?;
     running(story, &mut rig, Slot::A, &v1)?;
 
-    story
-        .chapter("update to 2.0.0, streamed from the host: wget | update_engine apply --payload -");
+    story.chapter(format_args!("update to 2.0.0, {delivery}"));
     install(story, &mut rig, &v2)?;
     rig.reboot()?;
     story.event("reboot");
@@ -129,25 +174,30 @@ fn tell(story: &Story, firmware: Start) -> Result<()> {
 }
 
 fn boots_confirmed(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
-    choice(rig, slot)?;
-    story.event(format_args!("GRUB boots slot {slot}, which is confirmed"));
-    Ok(())
-}
-
-fn boots_on_trial(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
-    let left = choice(rig, slot)?;
+    choice(story, rig, slot)?;
     story.event(format_args!(
-        "GRUB spends a try of slot {slot} and boots it; tries left: {left}"
+        "{} boots slot {slot}, which is confirmed",
+        story.loader
     ));
     Ok(())
 }
 
-/// Waits for GRUB to choose this slot; the tries that are left to it.
-fn choice(rig: &mut Rig<'_>, slot: Slot) -> Result<u8> {
+fn boots_on_trial(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<()> {
+    let left = choice(story, rig, slot)?;
+    story.event(format_args!(
+        "{} spends a try of slot {slot} and boots it; tries left: {left}",
+        story.loader
+    ));
+    Ok(())
+}
+
+/// Waits for the loader to choose this slot; the tries that are left to it.
+fn choice(story: &Story, rig: &mut Rig<'_>, slot: Slot) -> Result<u8> {
     let line = rig.loader_line()?;
     ensure!(
         line.slot == slot,
-        "expect GRUB to boot slot {slot}: it chose {}",
+        "expect {} to boot slot {slot}: it chose {}",
+        story.loader,
         line.slot
     );
     Ok(line.tries)
@@ -182,6 +232,7 @@ fn short(release: &Release) -> String {
 }
 
 struct Story {
+    loader: &'static str,
     start: Instant,
 }
 

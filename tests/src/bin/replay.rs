@@ -13,7 +13,7 @@ use tests::qemu::Firmware;
 use tests::replay::{
     Base, Cut, Judge, Log, Places, Recording, Replay, boot, choose, images, judge_all, record,
 };
-use tests::system::{Stock, project_dir};
+use tests::system::{Arch, Stock, project_dir};
 
 /// Records a real update in QEMU, cuts its power at every flush and between, judges each medium, boots some of them.
 #[derive(Debug, Parser)]
@@ -82,7 +82,11 @@ fn run(arguments: &Arguments) -> Result<bool> {
             let start = Instant::now();
             let stock = match &stock {
                 Some(stock) => stock,
-                None => stock.insert(Stock::open(&dir.join("stock"), Recording::TRIES)?),
+                None => stock.insert(Stock::open(
+                    &dir.join("stock"),
+                    Arch::X86_64,
+                    Recording::TRIES,
+                )?),
             };
             let recording = record(stock, *firmware, &own)
                 .with_context(|| format!("record an update with {}", firmware.name()))?;

@@ -1,6 +1,6 @@
 //! Runs the scenarios of `tests/scenarios.txt` in QEMU.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
@@ -9,9 +9,9 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use tests::scenario::{Choice, Listed, Platform, Rig, Scenario, parse_list};
-use tests::system::{Stock, project_dir};
+use tests::scenarios;
+use tests::system::{Arch, Stock, project_dir};
 use tests::uboot::{self, Bench, LoaderScenario};
-use tests::{qemu, scenarios};
 
 /// Runs scenarios in QEMU: real firmware, the real loader, a real kernel.
 #[derive(Debug, Parser)]
@@ -23,8 +23,8 @@ struct Arguments {
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Only on this platform: bios, uefi, virt or pi3
-    #[arg(long, value_name = "PLATFORM")]
-    firmware: Option<String>,
+    #[arg(long, value_name = "PLATFORM", alias = "firmware")]
+    platform: Option<String>,
     /// Machines that run at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -33,17 +33,21 @@ struct Arguments {
 /// A scenario that needs more raises it on the device.
 const TRIES: u8 = 1;
 
+/// The demo system for each architecture.
+type Stocks = BTreeMap<&'static str, (Arch, Stock)>;
+
 /// One scenario on one platform.
 #[derive(Clone, Copy, Debug)]
 enum Job {
-    System(Scenario, qemu::Firmware),
+    System(Scenario, Platform),
     Loader(LoaderScenario),
 }
 
 impl Job {
     fn all() -> Vec<Self> {
         let systems = scenarios::all().into_iter();
-        let systems = systems.flat_map(|s| qemu::Firmware::ALL.map(|f| Self::System(s, f)));
+        let systems =
+            systems.flat_map(|s| s.on.iter().map(move |&platform| Self::System(s, platform)));
         let loaders = uboot::SCENARIOS.iter().copied().map(Self::Loader);
         systems.chain(loaders).collect()
     }
@@ -57,7 +61,7 @@ impl Job {
 
     fn platform(&self) -> Platform {
         match self {
-            Self::System(_, firmware) => Platform::Pc(*firmware),
+            Self::System(_, platform) => *platform,
             Self::Loader(scenario) => Platform::Uboot(scenario.machine),
         }
     }
@@ -85,13 +89,15 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let wanted = jobs.len();
     let dir = project_dir().join("target/scenarios");
     let start = Instant::now();
-    let stock = if jobs.iter().any(|job| matches!(job, Job::System(..))) {
-        let stock = Stock::open(&dir.join("stock"), TRIES).context("build the demo system")?;
-        println!("built the demo system in {} s", start.elapsed().as_secs());
-        Some(stock)
-    } else {
-        None
-    };
+    let mut stocks = Stocks::default();
+    for (arch, name) in [(Arch::X86_64, "stock"), (Arch::Aarch64, "stock-arm64")] {
+        let needs = |job: &Job| matches!(job, Job::System(_, platform) if platform.arch() == arch);
+        if jobs.iter().any(needs) {
+            let stock = Stock::open(&dir.join(name), arch, TRIES);
+            stocks.insert(name, (arch, stock.context("build the demo system")?));
+            println!("built the demo system in {} s", start.elapsed().as_secs());
+        }
+    }
     println!(
         "{wanted} scenarios, {} at a time; serial output is kept in {}",
         arguments.jobs,
@@ -108,7 +114,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
                     .unwrap_or_else(PoisonError::into_inner)
                     .pop_front()
                 {
-                    if !run_one(job, stock.as_ref(), &dir) {
+                    if !run_one(job, &stocks, &dir) {
                         *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
                     }
                 }
@@ -149,11 +155,11 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
         let by_choice =
             arguments.full || listed.choice == Choice::Always || !arguments.only.is_empty();
         let by_name = arguments.only.is_empty() || arguments.only.contains(&listed.name);
-        let by_firmware = arguments
-            .firmware
+        let by_platform = arguments
+            .platform
             .as_deref()
             .is_none_or(|f| f == listed.platform.name());
-        by_choice && by_name && by_firmware
+        by_choice && by_name && by_platform
     };
     let jobs = list.iter().filter(chosen);
     let jobs: Vec<Job> = jobs
@@ -167,12 +173,12 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
 }
 
 #[expect(clippy::print_stdout, reason = "a program talks")]
-fn run_one(job: Job, stock: Option<&Stock>, dir: &Path) -> bool {
+fn run_one(job: Job, stocks: &Stocks, dir: &Path) -> bool {
     let start = Instant::now();
     let head = format!("{:<32} {}", job.name(), job.platform().name());
     let dir = dir.join(format!("{}-{}", job.name(), job.platform().name()));
     let result = match job {
-        Job::System(scenario, firmware) => run_system(scenario, firmware, stock, &dir),
+        Job::System(scenario, platform) => run_system(scenario, platform, stocks, &dir),
         Job::Loader(scenario) => run_loader(scenario, &dir),
     };
     let seconds = start.elapsed().as_secs();
@@ -193,11 +199,13 @@ fn run_one(job: Job, stock: Option<&Stock>, dir: &Path) -> bool {
 /// How often the machine booted, and what ran in the end.
 fn run_system(
     scenario: Scenario,
-    firmware: qemu::Firmware,
-    stock: Option<&Stock>,
+    platform: Platform,
+    stocks: &Stocks,
     dir: &Path,
 ) -> Result<(usize, String)> {
-    let mut rig = Rig::new(stock.context("use the demo system")?, firmware, dir)?;
+    let stock = stocks.values().find(|(arch, _)| *arch == platform.arch());
+    let (_, stock) = stock.context("use the demo system")?;
+    let mut rig = Rig::new(stock, platform, dir)?;
     (scenario.run)(&mut rig)?;
     let ran = rig
         .ran()

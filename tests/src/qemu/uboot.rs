@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail};
 
-use super::{Machine, Monitor};
+use super::{Bus, Drive, Machine, Monitor, WATCHDOG};
 
 const QEMU: &str = "qemu-system-aarch64";
 /// From the package u-boot-qemu.
@@ -27,9 +27,10 @@ pub enum Board {
 #[derive(Clone, Debug)]
 pub struct Setup {
     pub board: Board,
-    /// The disk or card; a card's size is a power of two.
-    pub image: PathBuf,
-    pub read_only: bool,
+    /// The disk, card or stick; a card's size is a power of two.
+    pub drive: Drive,
+    /// A watchdog on PCI, which a Pi does not have.
+    pub watchdog: bool,
     /// All output of U-Boot is appended to this file.
     pub log: PathBuf,
 }
@@ -38,7 +39,7 @@ impl Setup {
     /// Turns the machine on.
     ///
     /// # Errors
-    /// QEMU or U-Boot is missing, the log can't be written, or a card is to be read-only, which QEMU does not do.
+    /// QEMU or U-Boot is missing, the log can't be written, or the machine takes no drive of that kind.
     pub fn start(&self) -> Result<Machine> {
         let monitor = Monitor::new();
         let command = self.command(&monitor)?;
@@ -50,24 +51,39 @@ impl Setup {
         command.args(["--pdeathsig", "KILL", "--", QEMU]);
         command.args("-accel tcg -nodefaults -display none".split(' '));
         command.args(["-monitor", &monitor.argument()]);
-        let drive = format!("format=raw,file={}", self.image.display());
         match &self.board {
             Board::Virt => {
-                command.args("-M virt -cpu cortex-a53 -m 256 -serial stdio -bios".split(' '));
+                command.args("-M virt -cpu cortex-a53 -m 512 -serial stdio -bios".split(' '));
                 command.arg(VIRT);
-                let read_only = if self.read_only { "on" } else { "off" };
-                let drive = format!("if=none,id=disk,read-only={read_only},{drive}");
-                command.args(["-drive", &drive, "-device", "virtio-blk-device,drive=disk"]);
+                command
+                    .args("-netdev user,id=net0 -device virtio-net-device,netdev=net0".split(' '));
             }
             Board::Pi3 { uboot, device_tree } => {
-                ensure!(!self.read_only, "start a Pi: QEMU has no read-only cards");
                 // U-Boot talks on the second serial port.
                 command.args("-M raspi3b -m 1G -smp 4 -serial null -serial stdio".split(' '));
                 command.arg("-kernel").arg(uboot);
                 command.arg("-dtb").arg(device_tree);
-                command.args(["-drive", &format!("if=sd,{drive}")]);
             }
         }
+        let virt = self.board == Board::Virt;
+        if self.watchdog {
+            command.args(["-device", WATCHDOG]);
+        }
+        let device = match self.drive.bus {
+            Bus::Virtio if virt => "virtio-blk-device",
+            Bus::UsbStick if !virt => "usb-storage",
+            Bus::Card if !virt && !self.drive.read_only => {
+                let drive = format!("if=sd,format=raw,file={}", self.drive.image.display());
+                command.args(["-drive", &drive]);
+                return Ok(command);
+            }
+            bus => bail!(
+                "start the machine: QEMU has no {bus:?} for it, read-only: {}",
+                self.drive.read_only
+            ),
+        };
+        command.args(self.drive.arguments(0)?);
+        command.args(["-device", &format!("{device},drive=disk0")]);
         Ok(command)
     }
 }

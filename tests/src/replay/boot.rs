@@ -62,6 +62,7 @@ pub fn boot(recording: &Recording, cut: &Cut, image: &Path) -> Result<Booted> {
     let setup = Setup {
         firmware: recording.firmware,
         drives: vec![Drive::virtio(&disk)],
+        watchdog: false,
         work_dir: dir.to_owned(),
         log: dir.join("serial.log"),
     };

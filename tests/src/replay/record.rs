@@ -11,7 +11,7 @@ use super::log::Log;
 use super::medium::{Base, Replay};
 use crate::host_hash;
 use crate::qemu::{Firmware, copy_sparse};
-use crate::scenario::{Rig, Slot};
+use crate::scenario::{Platform, Rig, Slot};
 use crate::system::{self, Release, Stock};
 
 /// A release that a slot may hold.
@@ -49,7 +49,7 @@ pub struct Recording {
 /// # Errors
 /// The update goes wrong; I/O.
 pub fn record(stock: &Stock, firmware: Firmware, dir: &Path) -> Result<Recording> {
-    let mut rig = Rig::new(stock, firmware, dir)?;
+    let mut rig = Rig::new(stock, Platform::Pc(firmware), dir)?;
     let [base, log] = files(dir);
     copy_sparse(&rig.disk, &base)?;
     if let Some(own) = rig.drives.first_mut() {

@@ -2,33 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 
-use crate::qemu::Firmware;
-use crate::uboot::Machine;
-
-/// What a scenario runs on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Platform {
-    /// A PC with this firmware.
-    Pc(Firmware),
-    /// A machine that starts with U-Boot.
-    Uboot(Machine),
-}
-
-impl Platform {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Pc(firmware) => firmware.name(),
-            Self::Uboot(machine) => machine.name(),
-        }
-    }
-
-    fn parse(name: &str) -> Option<Self> {
-        let pc = Firmware::ALL.into_iter().map(Self::Pc);
-        let uboot = Machine::ALL.into_iter().map(Self::Uboot);
-        pc.chain(uboot).find(|known| known.name() == name)
-    }
-}
+use super::Platform;
 
 /// When a scenario runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +76,7 @@ mod tests {
         assert_eq!(list.len(), 2);
         assert_eq!(
             (list[1].platform, list[1].choice),
-            (Platform::Pc(Firmware::Uefi), Choice::Full)
+            (Platform::UEFI, Choice::Full)
         );
     }
 

@@ -9,20 +9,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use super::Platform;
+use super::delivery::{self, Delivery};
 use super::loader::{self, LoaderLine};
 use crate::guest::{Output, Shell};
 use crate::host_hash;
 use crate::http::Server;
-use crate::qemu::{Bus, Drive, Firmware, Machine, Setup, copy_sparse};
+use crate::qemu::{Bus, Drive, Machine, Setup, copy_sparse, uboot};
 use crate::system::{Release, Stock};
+use crate::uboot::Machine as Kind;
 
 /// A boot with a few tries before it, on a machine that is busy with other things.
 const BOOT: Duration = Duration::from_secs(300);
 /// From power-on or a reset to the loader's line.
 const LOADER: Duration = Duration::from_secs(180);
 const COMMAND: Duration = Duration::from_secs(60);
-const INSTALL: Duration = Duration::from_secs(180);
 const SHUTDOWN: Duration = Duration::from_secs(90);
+const OFF: &str = "use the machine: it is off";
 
 /// A slot, named independently of `bootctl`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,14 +82,18 @@ pub struct Ran {
 #[derive(Debug)]
 pub struct Rig<'a> {
     pub stock: &'a Stock,
-    pub firmware: Firmware,
+    pub platform: Platform,
     /// Folder for this scenario alone.
     pub dir: PathBuf,
     /// The image of the device's own disk.
     pub disk: PathBuf,
     /// Attached disks, the device's own first.
     pub drives: Vec<Drive>,
-    server: Server,
+    /// Whether the machine has a watchdog that can be trusted.
+    pub watchdog: bool,
+    /// What a machine with U-Boot is.
+    board: Option<uboot::Board>,
+    delivery: Delivery,
     machine: Option<Machine>,
     boots: usize,
     ran: Option<Ran>,
@@ -97,20 +104,39 @@ impl<'a> Rig<'a> {
     ///
     /// # Errors
     /// I/O.
-    pub fn new(stock: &'a Stock, firmware: Firmware, dir: &Path) -> Result<Self> {
+    pub fn new(stock: &'a Stock, platform: Platform, dir: &Path) -> Result<Self> {
         if dir.exists() {
             fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
         }
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let disk = dir.join("disk.img");
-        copy_sparse(&stock.disk, &disk)?;
+        copy_sparse(&stock.disk(platform.board())?, &disk)?;
+        let (board, bus, delivery) = match platform {
+            Platform::Pc(_) => (None, Bus::Virtio, http(stock)?),
+            Platform::Uboot(machine) => {
+                let delivery = match machine {
+                    Kind::Virt => http(stock)?,
+                    Kind::Pi3 => {
+                        delivery::without_watchdog(&disk)?;
+                        Delivery::Card
+                    }
+                };
+                (Some(machine.board()?), machine.bus(), delivery)
+            }
+        };
+        let drive = Drive {
+            bus,
+            ..Drive::virtio(&disk)
+        };
         Ok(Self {
             stock,
-            firmware,
+            platform,
             dir: dir.to_owned(),
-            drives: vec![Drive::virtio(&disk)],
+            drives: vec![drive],
+            watchdog: false,
             disk,
-            server: Server::start(&stock.v2()?.payload)?,
+            board,
+            delivery,
             machine: None,
             boots: 0,
             ran: None,
@@ -134,18 +160,34 @@ impl<'a> Rig<'a> {
     /// # Errors
     /// It does not start.
     pub fn power_on(&mut self) -> Result<()> {
-        let setup = Setup {
-            firmware: self.firmware,
-            drives: self.drives.clone(),
-            work_dir: self.dir.clone(),
-            log: self.dir.join("serial.log"),
+        let log = self.dir.join("serial.log");
+        let machine = match (self.platform, &self.board) {
+            (Platform::Pc(firmware), _) => Setup {
+                firmware,
+                drives: self.drives.clone(),
+                watchdog: self.watchdog,
+                work_dir: self.dir.clone(),
+                log,
+            }
+            .start()?,
+            (Platform::Uboot(_), board) => uboot::Setup {
+                board: board.clone().context("start the machine: no board")?,
+                drive: self
+                    .drives
+                    .first()
+                    .cloned()
+                    .context("start the machine: no disk")?,
+                watchdog: self.watchdog,
+                log,
+            }
+            .start()?,
         };
-        self.machine = Some(setup.start()?);
+        self.machine = Some(machine);
         Ok(())
     }
 
     fn machine(&mut self) -> Result<&mut Machine> {
-        self.machine.as_mut().context("use the machine: it is off")
+        self.machine.as_mut().context(OFF)
     }
 
     /// Waits until the machine says `text`.
@@ -274,18 +316,24 @@ impl<'a> Rig<'a> {
         self.again()?.check(command, COMMAND)
     }
 
-    /// Streams `release` into `update_engine apply` on the device.
+    /// Puts the payload of `release` where a device without network finds it; the machine must be off.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn bring(&self, release: &Release) -> Result<()> {
+        self.delivery.bring(&self.disk, release)
+    }
+
+    /// Runs `update_engine apply` with `release` on the device.
     ///
     /// # Errors
     /// The guest does not answer; a refusal is an [`Output`].
     pub fn apply(&mut self, release: &Release) -> Result<Output> {
-        self.server.offer(&release.payload);
-        self.server.stall_at(u64::MAX);
-        let command = apply_command(&self.server);
-        self.again()?.run(&command, INSTALL)
+        let machine = self.machine.as_mut().context(OFF)?;
+        self.delivery.apply(&mut Shell::again(machine), release)
     }
 
-    /// Streams `release` in and expects success.
+    /// Installs `release` and expects success.
     ///
     /// # Errors
     /// Another exit code than 0.
@@ -301,28 +349,14 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
-    /// Begins to stream `release` in, and returns when `bytes` of it are on their way and no more will come.
+    /// Begins to install `release`, and returns when `bytes` of it are on their way and no more will come.
     ///
     /// # Errors
     /// The guest does not take them.
     pub fn half_install(&mut self, release: &Release, bytes: u64) -> Result<()> {
-        self.server.offer(&release.payload);
-        self.server.stall_at(bytes);
-        let command = apply_command(&self.server);
-        self.again()?.leave(&command)?;
-        let mut waited = Duration::ZERO;
-        while self.server.sent() < bytes {
-            ensure!(
-                waited < INSTALL,
-                "wait for the guest to take {bytes} bytes: {} taken",
-                self.server.sent()
-            );
-            std::thread::sleep(Duration::from_millis(50));
-            waited += Duration::from_millis(50);
-        }
-        // What has arrived is to reach the disk, so that the cut comes in the middle of the slot.
-        std::thread::sleep(Duration::from_secs(3));
-        Ok(())
+        let machine = self.machine.as_mut().context(OFF)?;
+        self.delivery
+            .half_apply(Shell::again(machine), release, bytes)
     }
 
     /// Reboots from the shell.
@@ -388,11 +422,8 @@ impl<'a> Rig<'a> {
     }
 }
 
-fn apply_command(server: &Server) -> String {
-    format!(
-        "wget -q -O - {} | update_engine apply --payload -",
-        server.url()
-    )
+fn http(stock: &Stock) -> Result<Delivery> {
+    Ok(Delivery::Http(Server::start(&stock.v2()?.payload)?))
 }
 
 fn status(shell: &mut Shell<'_>) -> Result<Value> {

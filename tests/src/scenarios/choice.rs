@@ -17,13 +17,14 @@ use crate::powercut::fixture::{Board, Fixture};
 use crate::powercut::loader::{self, Attempt, Env};
 use crate::powercut::medium::Medium;
 use crate::powercut::real;
-use crate::qemu::{Bus, Firmware, copy_sparse};
-use crate::scenario::{LoaderLine, Rig, Scenario, Slot, damage, expect, loader_lines};
+use crate::qemu::{Bus, copy_sparse};
+use crate::scenario::{LoaderLine, Platform, Rig, Scenario, Slot, damage, expect, loader_lines};
 use crate::system;
 use cases::{Case, block, cases, state};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "grub-choice",
+    on: Platform::PC,
     run: grub_choice,
 }];
 
@@ -43,11 +44,11 @@ fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
     let environment_at = damage::environment(&image)?;
 
     for case in cases(&image)? {
-        let (every, with_table) = match rig.firmware {
-            Firmware::Bios => (1, true),
+        let (every, with_table) = match rig.platform {
+            Platform::BIOS => (1, true),
             // Both firmwares run the same script; the slower one to start gets a third of the cases, and mends a damaged
             // table before the script runs.
-            Firmware::Uefi => (3, false),
+            _ => (3, false),
         };
         if case.number % every != 0 || (case.table && !with_table) {
             continue;

@@ -7,17 +7,19 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::host_hash;
-use crate::qemu::{Bus, Drive, Firmware, copy_sparse};
-use crate::scenario::{Rig, Scenario, Slot, damage, expect};
+use crate::qemu::{Bus, Drive, copy_sparse};
+use crate::scenario::{Platform, Rig, Scenario, Slot, damage, expect};
 use crate::system;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "primary-header-destroyed",
+        on: Platform::WITH_TABLE,
         run: |rig| destroyed(rig, &[(damage::HEADER_AT, damage::SECTOR, Fill::Zeros)]),
     },
     Scenario {
         name: "primary-entries-destroyed",
+        on: Platform::PC,
         run: |rig| {
             let all = (damage::ENTRIES_AT, damage::ENTRIES_LENGTH, Fill::Zeros);
             destroyed(rig, &[all])
@@ -26,6 +28,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         // Of a write of all entries only the first sector, with the slots, has reached the disk; then that one alone is bad.
         name: "entries-torn",
+        on: Platform::WITH_TABLE,
         run: |rig| {
             let behind = damage::ENTRIES_AT + damage::SECTOR as u64;
             let rest = damage::ENTRIES_LENGTH - damage::SECTOR;
@@ -40,14 +43,17 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "root-torn",
+        on: Platform::PC,
         run: root_torn,
     },
     Scenario {
         name: "larger-disk",
+        on: Platform::ALL,
         run: larger,
     },
     Scenario {
         name: "usb-stick-beside-a-copy",
+        on: Platform::PC,
         run: usb_stick,
     },
 ];
@@ -62,6 +68,7 @@ enum Fill {
 /// a table rebuilt from the build's defaults would show.
 fn destroyed(rig: &mut Rig<'_>, damages: &[(u64, usize, Fill)]) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    rig.bring(&v2)?;
     rig.power_on()?;
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.install(&v2)?;
@@ -78,9 +85,10 @@ fn destroyed(rig: &mut Rig<'_>, damages: &[(u64, usize, Fill)]) -> Result<()> {
         rig.power_on()?;
         let line = rig.loader_line()?;
         // UEFI firmware mends the table before the loader reads it.
-        let (environment, table) = match rig.firmware {
-            Firmware::Bios => ("lost", "unusable"),
-            Firmware::Uefi => ("ok", "ok"),
+        let (environment, table) = match rig.platform {
+            Platform::BIOS => ("lost", "unusable"),
+            Platform::UEFI => ("ok", "ok"),
+            _ => ("ok", "backup"),
         };
         ensure!(
             (line.slot, line.environment.as_str(), line.table.as_str())
@@ -133,14 +141,18 @@ fn root_torn(rig: &mut Rig<'_>) -> Result<()> {
 }
 
 fn larger(rig: &mut Rig<'_>) -> Result<()> {
-    const MORE: u64 = 512 << 20;
     let v1 = rig.stock.v1.clone();
     let disk = OpenOptions::new()
         .write(true)
         .open(&rig.disk)
         .context("open the disk image")?;
     let size = disk.metadata().context("find the disk's size")?.len();
-    disk.set_len(size + MORE)
+    // A card's size is a power of two.
+    let more = match rig.platform {
+        Platform::PI3 => size,
+        _ => 512 << 20,
+    };
+    disk.set_len(size + more)
         .context("enlarge the disk image")?;
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
@@ -154,14 +166,14 @@ fn larger(rig: &mut Rig<'_>) -> Result<()> {
         .with_context(|| format!("read the size of ROOT: {kib:?}"))?;
     // ext4 keeps some of it for itself.
     ensure!(
-        kib > MORE / 1024,
-        "expect ROOT to have grown by 512 MiB: it has {kib} KiB"
+        kib > more / 1024,
+        "expect ROOT to have grown by {more} bytes: it has {kib} KiB"
     );
     rig.shut_down(Slot::A, &v1)?;
     check_table(rig)?;
 
     // From then on a boot leaves the table alone.
-    let table = both_copies(rig, size + MORE)?;
+    let table = both_copies(rig, size + more)?;
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
     let said = rig.wait_for(STARTED)?;
@@ -172,7 +184,7 @@ fn larger(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.shut_down(Slot::A, &v1)?;
     ensure!(
-        both_copies(rig, size + MORE)? == table,
+        both_copies(rig, size + more)? == table,
         "compare the table before and after the second boot: it was written"
     );
     Ok(())

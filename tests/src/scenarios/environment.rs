@@ -1,27 +1,31 @@
-//! A GRUB environment that is lost or can't be written.
+//! An environment of the loader that is lost or can't be written.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::qemu::Bus;
-use crate::scenario::{Rig, Scenario, Slot, damage, expect};
+use crate::scenario::{Platform, Rig, Scenario, Slot, damage, expect};
 use crate::system::Release;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "environment-zeroed",
+        on: Platform::WITH_ENVIRONMENT,
         run: zeroed,
     },
     Scenario {
         name: "environment-torn",
+        on: Platform::WITH_ENVIRONMENT,
         run: torn,
     },
     Scenario {
         name: "environment-lost-after-rollback",
+        on: Platform::WITH_ENVIRONMENT,
         run: lost_after_rollback,
     },
     Scenario {
         name: "read-only-medium-on-trial",
+        on: Platform::ALL,
         run: read_only_medium,
     },
 ];
@@ -150,11 +154,18 @@ fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
 /// A try that can't be written down is not spent: the confirmed slot boots until the medium can be written again.
 fn read_only_medium(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
+    // There are no read-only cards in QEMU.
+    let bus = match rig.platform {
+        Platform::PI3 => Bus::UsbStick,
+        _ => Bus::Virtio,
+    };
+    rig.attach(bus, false);
+    rig.bring(&v2)?;
     rig.power_on()?;
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.install(&v2)?;
     rig.shut_down(Slot::A, &v1)?;
-    rig.attach(Bus::Virtio, true);
+    rig.attach(bus, true);
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "readonly")?;
     let status = rig.status()?;
@@ -163,7 +174,7 @@ fn read_only_medium(rig: &mut Rig<'_>) -> Result<()> {
     expect(&status, "/slots/b/attributes/candidate", &Value::from(true))?;
     expect(&status, "/slots/b/attributes/tries", &Value::from(1))?;
     rig.shut_down(Slot::A, &v1)?;
-    rig.attach(Bus::Virtio, false);
+    rig.attach(bus, false);
     rig.power_on()?;
     rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;

@@ -4,37 +4,53 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::qemu::Firmware;
-use crate::scenario::{Rig, Scenario, Slot};
+use crate::scenario::{Platform, Rig, Scenario, Slot};
 use crate::system::Fault;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kernel-missing",
+        on: Platform::ALL,
         run: |rig| skipped(rig, Fault::KernelMissing),
     },
     Scenario {
         name: "kernel-cut-short",
+        on: Platform::PC,
         run: kernel_cut_short,
     },
     Scenario {
         name: "panic",
+        on: Platform::ALL,
         run: panics,
     },
     Scenario {
+        name: "tries-spent",
+        on: Platform::ALL,
+        run: tries_spent,
+    },
+    Scenario {
         name: "usr-not-mounted",
+        on: Platform::ALL,
         run: |rig| falls_back(rig, Fault::NoUsr, "init: mount"),
     },
     Scenario {
         name: "health-fails",
+        on: Platform::ALL,
         run: |rig| falls_back(rig, Fault::HealthFails, "50-demo"),
     },
     Scenario {
         name: "health-hangs",
+        on: Platform::PC,
         run: |rig| falls_back(rig, Fault::HealthHangs, "50-demo"),
     },
     Scenario {
+        name: "hangs",
+        on: Platform::WITH_WATCHDOG,
+        run: hangs,
+    },
+    Scenario {
         name: "stops-before-health",
+        on: Platform::PC,
         run: |rig| falls_back(rig, Fault::Stalls, "not confirmed within"),
     },
 ];
@@ -59,7 +75,7 @@ fn kernel_cut_short(rig: &mut Rig<'_>) -> Result<()> {
     rig.shut_down(Slot::A, &v1)?;
     rig.power_on()?;
     rig.expect_loader(Slot::B, 0, "ok")?;
-    if rig.firmware == Firmware::Bios {
+    if rig.platform == Platform::BIOS {
         std::thread::sleep(Duration::from_secs(30));
         rig.cut_power()?;
         rig.power_on()?;
@@ -74,22 +90,48 @@ fn falls_back(rig: &mut Rig<'_>, fault: Fault, reason: &str) -> Result<()> {
     end(rig, fault, reason)
 }
 
-/// UEFI firmware keeps what the kernel said last; a PC's BIOS has no place for it.
+/// UEFI firmware keeps what the kernel said last; no other machine here has a place for it.
 fn panics(rig: &mut Rig<'_>) -> Result<()> {
-    let reason = match rig.firmware {
-        Firmware::Bios => "unexplained",
-        Firmware::Uefi => "panic: Kernel panic",
-    };
-    falls_back(rig, Fault::Panic, reason)
+    falls_back(rig, Fault::Panic, panic_reason(rig))
+}
+
+fn panic_reason(rig: &Rig<'_>) -> &'static str {
+    match rig.platform {
+        Platform::UEFI => "panic: Kernel panic",
+        _ => "unexplained",
+    }
+}
+
+/// The hardware watchdog is all that is left; nobody is there to note why.
+fn hangs(rig: &mut Rig<'_>) -> Result<()> {
+    rig.watchdog = true;
+    falls_back(rig, Fault::Hangs, "unexplained")
 }
 
 fn install(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
-    let (v1, broken) = (rig.stock.v1.clone(), rig.stock.broken(fault)?);
+    start(rig, fault)?;
+    rig.install(&rig.stock.broken(fault)?)?;
+    rig.reboot()
+}
+
+fn start(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
+    rig.bring(&rig.stock.broken(fault)?)?;
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
-    rig.expect_confirmed(Slot::A, &v1)?;
-    rig.install(&broken)?;
-    rig.reboot()
+    rig.expect_confirmed(Slot::A, &rig.stock.v1.clone())?;
+    Ok(())
+}
+
+/// One try after the other, until none is left.
+fn tries_spent(rig: &mut Rig<'_>) -> Result<()> {
+    start(rig, Fault::Panic)?;
+    rig.set_tries(3)?;
+    rig.install(&rig.stock.broken(Fault::Panic)?)?;
+    rig.reboot()?;
+    for left in [2, 1, 0] {
+        rig.expect_loader(Slot::B, left, "ok")?;
+    }
+    end(rig, Fault::Panic, panic_reason(rig))
 }
 
 fn end(rig: &mut Rig<'_>, fault: Fault, reason: &str) -> Result<()> {

@@ -3,15 +3,17 @@
 use anyhow::{Context, Result};
 use serde_json::Value;
 
-use crate::scenario::{Rig, Scenario, Slot, damage, expect};
+use crate::scenario::{Platform, Rig, Scenario, Slot, damage, expect};
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "reset-during-apply",
+        on: Platform::ALL,
         run: reset_during_apply,
     },
     Scenario {
         name: "power-cycled-on-trial",
+        on: Platform::WITH_ENVIRONMENT,
         run: power_cycled_on_trial,
     },
 ];
@@ -24,6 +26,7 @@ fn reset_during_apply(rig: &mut Rig<'_>) -> Result<()> {
     let length = std::fs::metadata(&v2.payload)
         .context("find the payload's length")?
         .len();
+    rig.bring(&v2)?;
     for attempt in 1..=3 {
         let place = damage::random_below(BLOCKS_FROM, length)?;
         let context = || format!("attempt {attempt}, cut after {place} of {length} bytes");

@@ -2,16 +2,19 @@
 
 use anyhow::Result;
 
-use crate::scenario::{Rig, Scenario, Slot};
+use crate::scenario::{Platform, Rig, Scenario, Slot};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "good-update",
+    on: Platform::ALL,
     run: good_update,
 }];
 
 /// A to B and B to A.
 fn good_update(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2, v3) = (rig.stock.v1.clone(), rig.stock.v2()?, rig.stock.v3()?);
+    rig.bring(&v2)?;
+    rig.bring(&v3)?;
     rig.power_on()?;
     rig.expect_loader(Slot::A, 0, "ok")?;
     rig.expect_confirmed(Slot::A, &v1)?;

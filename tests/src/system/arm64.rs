@@ -1,114 +1,60 @@
-//! Debian packages for arm64, wherever the tests run: with apt's ordinary sources, but lists and a cache of their own, so
-//! that the host's list of architectures stays as it is.
+//! Debian packages for arm64, unpacked by `images/arm64-package` into the cache folder.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::packages::{cache_folder, only_entry, unpack};
-use super::run;
+use super::packages::only_entry;
+use super::project_dir;
 
-/// Unpacked packages.
-#[derive(Clone, Debug)]
-pub struct Arm64Packages {
-    /// U-Boot for a Raspberry Pi 3.
-    pub rpi_3: PathBuf,
-    /// What the Pi's firmware would hand to it.
-    pub pi3_device_tree: PathBuf,
+/// The folder of a package. `NAME+` is the package that `NAME` depends on.
+pub(super) fn package(name: &str) -> Result<PathBuf> {
+    let script = project_dir().join("images/arm64-package");
+    let output = Command::new(&script)
+        .arg(name)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("start {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "download package {name} for arm64: {}",
+        output.status
+    );
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim_end(),
+    ))
 }
 
-impl Arm64Packages {
+/// The package with the kernel.
+pub(super) const KERNEL: &str = "linux-image-arm64+";
+
+/// What a Raspberry Pi's card holds beside the slots.
+#[derive(Clone, Debug)]
+pub struct PiFiles {
+    /// U-Boot for a Raspberry Pi 3.
+    pub rpi_3: PathBuf,
+    /// Device trees of all models.
+    pub device_trees: PathBuf,
+}
+
+impl PiFiles {
     /// Downloads what the cache does not hold yet.
     ///
     /// # Errors
-    /// `apt-get` or `dpkg` fails: no network, no package lists, no space.
+    /// `apt-get` or `dpkg` fails: no network, no space.
     pub fn fetch() -> Result<Self> {
-        let apt = Apt::new(&cache_folder()?.join("arm64"));
-        let uboot = apt.unpacked("u-boot-rpi", || Ok("u-boot-rpi".to_owned()))?;
-        let kernel = apt.unpacked("kernel", || apt.kernel_package())?;
-        let folder = kernel.join("usr/lib");
-        let trees = folder.join(only_entry(&folder)?).join("broadcom");
+        let folder = package(KERNEL)?.join("usr/lib");
         Ok(Self {
-            rpi_3: uboot.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
-            pi3_device_tree: trees.join("bcm2837-rpi-3-b.dtb"),
+            rpi_3: package("u-boot-rpi")?.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
+            device_trees: folder.join(only_entry(&folder)?).join("broadcom"),
         })
     }
-}
 
-/// apt for another architecture.
-struct Apt {
-    cache: PathBuf,
-}
-
-impl Apt {
-    fn new(cache: &Path) -> Self {
-        Self {
-            cache: cache.to_owned(),
-        }
-    }
-
-    fn command(&self, program: &str) -> Command {
-        let state = self.cache.join("apt");
-        let mut command = Command::new(program);
-        for option in [
-            "APT::Architecture=arm64".to_owned(),
-            "APT::Architectures=arm64".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-            format!("Dir::State={}", state.display()),
-            format!("Dir::State::status={}", state.join("status").display()),
-            format!("Dir::Cache={}", state.join("cache").display()),
-        ] {
-            command.args(["-o", &option]);
-        }
-        command
-    }
-
-    /// The folder of that name, filled from the package that `package` names unless it is there already.
-    fn unpacked(&self, name: &str, package: impl FnOnce() -> Result<String>) -> Result<PathBuf> {
-        let target = self.cache.join(name);
-        if target.exists() {
-            return Ok(target);
-        }
-        self.update()?;
-        let package = package()?;
-        let mut download = self.command("apt-get");
-        download.args(["-q", "download", &package]);
-        unpack(&self.cache, &target, download)
-            .with_context(|| format!("download package {package} for arm64"))?;
-        Ok(target)
-    }
-
-    /// Reads the package lists, once.
-    fn update(&self) -> Result<()> {
-        let state = self.cache.join("apt");
-        if state.join("updated").exists() {
-            return Ok(());
-        }
-        for folder in ["lists/partial", "cache/archives/partial"] {
-            let folder = state.join(folder);
-            fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        }
-        let mark = |name: &str| {
-            let file = state.join(name);
-            fs::write(&file, "").with_context(|| format!("create {}", file.display()))
-        };
-        mark("status")?;
-        run(self.command("apt-get").args(["-q", "update"]))
-            .context("read the package lists of arm64")?;
-        mark("updated")
-    }
-
-    /// The real package behind `linux-image-arm64`.
-    fn kernel_package(&self) -> Result<String> {
-        let depends = run(self
-            .command("apt-cache")
-            .args(["depends", "linux-image-arm64"]))?;
-        let name = depends
-            .lines()
-            .find_map(|line| line.trim().strip_prefix("Depends: "));
-        name.map(str::to_owned)
-            .context("find the kernel's package: apt-cache knows no linux-image-arm64")
+    /// What the firmware of a Raspberry Pi 3 would hand to U-Boot.
+    #[must_use]
+    pub fn pi3_device_tree(&self) -> PathBuf {
+        self.device_trees.join("bcm2837-rpi-3-b.dtb")
     }
 }

@@ -1,11 +1,11 @@
 //! Tandem's programs as they go onto a device: release builds, statically linked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::project_dir;
+use super::{Arch, project_dir};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -20,42 +20,73 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Builds them, or finds that they are up to date.
+    /// Builds them for devices of `arch`, and `tandem-image` for the host, or finds that they are up to date.
     ///
     /// # Errors
     /// The build fails.
-    pub fn build() -> Result<Self> {
-        let project = project_dir();
-        let target_dir = project.join("target/static");
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(cargo)
-            .current_dir(&project)
-            .args([
-                "build",
-                "--release",
-                "--locked",
-                "--bins",
-                "--target",
-                TARGET,
-                "--target-dir",
-            ])
-            .arg(&target_dir)
-            .args([
-                "-p", "bootctl", "-p", "updater", "-p", "boards", "-p", "images",
-            ])
-            // With a target of its own the flag does not reach build scripts and procedural macros.
-            .env("RUSTFLAGS", "-C target-feature=+crt-static")
-            .stdin(Stdio::null())
-            .status()
-            .context("build the static programs: start cargo")?;
-        ensure!(status.success(), "build the static programs: {status}");
-        let bin = target_dir.join(TARGET).join("release");
+    pub fn build(arch: Arch) -> Result<Self> {
+        let host = host()?;
+        let device = match arch {
+            Arch::X86_64 => host.clone(),
+            Arch::Aarch64 => arm64()?,
+        };
         Ok(Self {
-            update_engine: bin.join("update_engine"),
-            update_engine_client: bin.join("update_engine_client"),
-            tandem_bootctl: bin.join("tandem-bootctl"),
-            tandem_init: bin.join("tandem-init"),
-            tandem_image: bin.join("tandem-image"),
+            update_engine: device.join("update_engine"),
+            update_engine_client: device.join("update_engine_client"),
+            tandem_bootctl: device.join("tandem-bootctl"),
+            tandem_init: device.join("tandem-init"),
+            tandem_image: host.join("tandem-image"),
         })
     }
+}
+
+/// The folder of the programs for x86_64.
+fn host() -> Result<PathBuf> {
+    let project = project_dir();
+    let target_dir = project.join("target/static");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .current_dir(&project)
+        .args([
+            "build",
+            "--release",
+            "--locked",
+            "--bins",
+            "--target",
+            TARGET,
+            "--target-dir",
+        ])
+        .arg(&target_dir)
+        .args([
+            "-p", "bootctl", "-p", "updater", "-p", "boards", "-p", "images",
+        ])
+        // With a target of its own the flag does not reach build scripts and procedural macros.
+        .env("RUSTFLAGS", "-C target-feature=+crt-static")
+        .stdin(Stdio::null())
+        .status()
+        .context("build the static programs: start cargo")?;
+    ensure!(status.success(), "build the static programs: {status}");
+    Ok(target_dir.join(TARGET).join("release"))
+}
+
+/// The folder of the programs for aarch64.
+fn arm64() -> Result<PathBuf> {
+    let project = project_dir();
+    let script = project.join("images/build-arm64");
+    let output = Command::new(&script)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("start {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "build the programs for aarch64: {}",
+        output.status
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    let folder = text
+        .lines()
+        .last()
+        .context("find the programs for aarch64: no folder said")?;
+    Ok(project.join(Path::new(folder)))
 }

@@ -10,16 +10,12 @@ use super::{Packages, modules};
 
 const LEVEL: i32 = 12;
 
-/// Builds the archive, zstd-compressed.
+/// Builds the archive, zstd-compressed, with the kernel modules `wanted` and what they need.
 ///
 /// # Errors
 /// The kernel lacks a module; I/O.
-pub(super) fn build(packages: &Packages, init: &Path) -> Result<Vec<u8>> {
-    let order = modules::load_order(
-        &packages.kernel_root,
-        &packages.kernel_version,
-        modules::WANTED,
-    )?;
+pub(super) fn build(packages: &Packages, init: &Path, wanted: &[&str]) -> Result<Vec<u8>> {
+    let order = modules::load_order(&packages.kernel_root, &packages.kernel_version, wanted)?;
     let source = packages
         .kernel_root
         .join("lib/modules")

@@ -9,12 +9,13 @@ use anyhow::{Context, Result, bail};
 
 use super::run;
 
-/// What the demo system needs before it has a root: disks on virtio, AHCI, NVMe and USB, ext4; the virtual machine's network;
-/// the place where UEFI firmware keeps the last words of a kernel.
+/// What the demo system needs before it has a root: disks on virtio, AHCI, NVMe and USB, ext4; the virtual machine's network
+/// and watchdog; the place where UEFI firmware keeps the last words of a kernel.
 /// `crc32c_generic` is what ext4 asks the crypto layer for by an alias, so no dependency names it.
-pub(super) const WANTED: &[&str] = &[
+pub(super) const X86_64: &[&str] = &[
+    "i6300esb",
     "crc32c_generic",
-    "ext4",
+    EXT4,
     "virtio_pci",
     "virtio_blk",
     "ahci",
@@ -27,6 +28,27 @@ pub(super) const WANTED: &[&str] = &[
     "virtio_net",
     "efi-pstore",
 ];
+
+/// The same on a virtual machine without PCI and on a Raspberry Pi. There the driver of the watchdog comes first: nothing
+/// else resets the board, after a panic too.
+pub(super) const AARCH64: &[&str] = &[
+    "bcm2835_wdt",
+    "i6300esb",
+    "crc32c_generic",
+    EXT4,
+    "virtio_mmio",
+    "virtio_blk",
+    "bcm2835",
+    "sdhci-iproc",
+    "phy-generic",
+    "dwc2",
+    "sd_mod",
+    "usb-storage",
+    "virtio_net",
+];
+
+/// Without it no slot is mounted.
+pub(super) const EXT4: &str = "ext4";
 
 /// Makes `modules.dep` under `root`; Debian's packages come without it.
 ///

@@ -6,11 +6,12 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::{modules, project_dir, run};
+use super::{Arch, arm64, modules, project_dir, run};
 
 /// Unpacked packages. The cache folder is `$TANDEM_CACHE`, else `target/cache`.
 #[derive(Clone, Debug)]
 pub struct Packages {
+    pub arch: Arch,
     pub kernel_version: String,
     pub vmlinuz: PathBuf,
     /// The folder that holds `lib/modules/VERSION`.
@@ -18,6 +19,8 @@ pub struct Packages {
     pub busybox: PathBuf,
     /// Statically linked.
     pub e2fsck: PathBuf,
+    /// The commands in it.
+    pub applets: Vec<String>,
 }
 
 impl Packages {
@@ -25,13 +28,26 @@ impl Packages {
     ///
     /// # Errors
     /// `apt-get` or `dpkg` fails: no network, no package lists (`apt-get update`), no space.
-    pub fn fetch() -> Result<Self> {
+    pub fn fetch(arch: Arch) -> Result<Self> {
         let cache = cache_folder()?;
-        let kernel_root = unpacked(&cache, "kernel", &kernel_package)?;
-        let busybox =
+        let host_busybox =
             unpacked(&cache, "busybox", &|| Ok("busybox-static".to_owned()))?.join("bin/busybox");
-        let e2fsck = unpacked(&cache, "e2fsck", &|| Ok("e2fsck-static".to_owned()))?
-            .join("sbin/e2fsck.static");
+        // Debian builds both from one configuration; the other architecture's does not run here.
+        let applets = run(Command::new(&host_busybox).arg("--list"))?;
+        let applets = applets.lines().map(str::to_owned).collect();
+        let (kernel_root, busybox, e2fsck) = match arch {
+            Arch::X86_64 => (
+                unpacked(&cache, "kernel", &kernel_package)?,
+                host_busybox,
+                unpacked(&cache, "e2fsck", &|| Ok("e2fsck-static".to_owned()))?,
+            ),
+            Arch::Aarch64 => (
+                arm64::package(arm64::KERNEL)?,
+                arm64::package("busybox-static")?.join("bin/busybox"),
+                arm64::package("e2fsck-static")?,
+            ),
+        };
+        let e2fsck = e2fsck.join("sbin/e2fsck.static");
         let kernel_version = only_entry(&kernel_root.join("lib/modules"))?;
         let vmlinuz = kernel_root.join(format!("boot/vmlinuz-{kernel_version}"));
         if !kernel_root
@@ -41,17 +57,19 @@ impl Packages {
             modules::index(&kernel_root, &kernel_version)?;
         }
         Ok(Self {
+            arch,
             kernel_version,
             vmlinuz,
             kernel_root,
             busybox,
             e2fsck,
+            applets,
         })
     }
 }
 
 /// `$TANDEM_CACHE`, else `target/cache`; created if it does not exist.
-pub(super) fn cache_folder() -> Result<PathBuf> {
+fn cache_folder() -> Result<PathBuf> {
     let cache = std::env::var_os("TANDEM_CACHE")
         .map_or_else(|| project_dir().join("target/cache"), PathBuf::from);
     fs::create_dir_all(&cache)
@@ -86,7 +104,7 @@ fn unpacked(cache: &Path, name: &str, package: &dyn Fn() -> Result<String>) -> R
 }
 
 /// Runs `download`, which leaves one package in its working folder, and unpacks that into the folder `target`.
-pub(super) fn unpack(cache: &Path, target: &Path, mut download: Command) -> Result<()> {
+fn unpack(cache: &Path, target: &Path, mut download: Command) -> Result<()> {
     let folder = tempfile::tempdir_in(cache).context("create a download folder")?;
     run(download.current_dir(folder.path()))?;
     let archive = folder.path().join(only_entry(folder.path())?);

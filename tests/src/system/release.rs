@@ -1,5 +1,6 @@
 //! Releases of the demo system: slot image, payload and what is known about them, and the disk that boots the first one.
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,14 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::tree::PRODUCT;
-use super::{Binaries, Packages, run, tree};
+use super::{Arch, Binaries, Packages, PiFiles, run, tree};
 use crate::host_hash;
-
-/// The board that the demo system is built for.
-const BOARD: &str = "x86_64-grub";
-
-/// Slots of this size hold the demo system with room for a slot record.
-const SLOT_SIZE: u64 = 64 << 20;
 
 /// What is wrong with a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,12 +22,14 @@ pub enum Fault {
     /// Its kernel ends half-way, which GRUB does not notice.
     KernelHalf,
     Panic,
-    /// It is a squashfs, which GRUB reads, and its initramfs has no driver for that.
+    /// Its initramfs has no driver for its file system: a squashfs, where the loader reads that.
     NoUsr,
     HealthFails,
     HealthHangs,
     /// It never gets as far as `update_engine health`.
     Stalls,
+    /// Nothing but one program of its own runs any more, not even the deadline.
+    Hangs,
 }
 
 /// What a release is made of.
@@ -77,9 +74,9 @@ impl Workshop {
     ///
     /// # Errors
     /// A tool is missing or fails; I/O.
-    pub fn open(dir: &Path) -> Result<Self> {
-        let packages = Packages::fetch()?;
-        let binaries = Binaries::build()?;
+    pub fn open(dir: &Path, arch: Arch) -> Result<Self> {
+        let packages = Packages::fetch(arch)?;
+        let binaries = Binaries::build(arch)?;
         if dir.exists() {
             fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
         }
@@ -108,7 +105,7 @@ impl Workshop {
         let root = tempfile::tempdir_in(&self.dir).with_context(context)?;
         tree::write(root.path(), &recipe, &self.packages, &self.binaries).with_context(context)?;
         let usr = self.dir.join(format!("{name}.img"));
-        if recipe.fault == Fault::NoUsr {
+        if recipe.fault == Fault::NoUsr && self.packages.arch == Arch::X86_64 {
             squashfs(root.path(), &usr)?;
         } else {
             let mut command = self.image_tool();
@@ -116,19 +113,19 @@ impl Workshop {
             run(command.arg(root.path()).arg("--out").arg(&usr))?;
         }
         let payload = self.dir.join(format!("{name}.payload"));
+        let boards = self.packages.arch.boards().iter().copied();
         run(self
             .image_tool()
             .args([
                 "payload",
                 "--product",
                 PRODUCT,
-                "--board",
-                BOARD,
                 "--version",
                 version,
                 "--key",
                 "keys/release.key.pem",
             ])
+            .args(boards.flat_map(|board| ["--board", board]))
             .args(["--rollback-index", &rollback_index.to_string(), "--usr"])
             .arg(&usr)
             .arg("--out")
@@ -144,12 +141,13 @@ impl Workshop {
         })
     }
 
-    /// Builds the disk image that boots `release` from slot a.
+    /// Builds the disk image for `board` that boots `release` from slot a.
     ///
     /// # Errors
     /// See [`Self::open`].
-    pub fn disk(&self, release: &Release, name: &str) -> Result<PathBuf> {
-        let disk = self.dir.join(name);
+    pub fn disk(&self, release: &Release, board: &str) -> Result<PathBuf> {
+        let disk = self.dir.join(format!("{board}.disk"));
+        let slot_size = self.packages.arch.slot_size();
         let Recipe {
             version,
             rollback_index,
@@ -160,7 +158,7 @@ impl Workshop {
             .args([
                 "build",
                 "--board",
-                BOARD,
+                board,
                 "--product",
                 PRODUCT,
                 "--version",
@@ -172,13 +170,38 @@ impl Workshop {
                 "--rollback-index",
                 &rollback_index.to_string(),
                 "--slot-size",
-                &SLOT_SIZE.to_string(),
+                &slot_size.to_string(),
                 "--usr",
             ])
             .arg(&release.usr)
+            .args(self.card_options(board)?)
             .arg("--out")
             .arg(&disk))?;
         Ok(disk)
+    }
+
+    /// An emulated Pi starts with U-Boot: files that only have the names stand in for the firmware, which is not free. Its
+    /// card has to have a power of two for its size, and its watchdog resets it as soon as it is armed.
+    fn card_options(&self, board: &str) -> Result<Vec<OsString>> {
+        if !board.starts_with("rpi") {
+            return Ok(Vec::new());
+        }
+        let files = PiFiles::fetch()?;
+        let firmware = self.dir.join("firmware");
+        fs::create_dir_all(&firmware).context("make stand-ins for the firmware")?;
+        for name in ["bootcode.bin", "fixup.dat", "start.elf"] {
+            fs::write(firmware.join(name), name).context("make stand-ins for the firmware")?;
+        }
+        Ok(vec![
+            "--power-of-two".into(),
+            "--no-loader-watchdog".into(),
+            "--firmware".into(),
+            firmware.into(),
+            "--device-trees".into(),
+            files.device_trees.into(),
+            "--u-boot".into(),
+            files.rpi_3.into(),
+        ])
     }
 
     fn image_tool(&self) -> Command {

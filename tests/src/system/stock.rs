@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use super::Binaries;
 use super::release::{Fault, Recipe, Release, Workshop};
+use super::{Arch, Binaries};
 
 const V1: Recipe = Recipe {
     name: "v1",
@@ -40,28 +40,25 @@ pub struct Stock {
     workshop: Workshop,
     tries: u8,
     pub v1: Release,
-    /// Boots `v1`; copy it, never use it.
-    pub disk: PathBuf,
+    disks: Mutex<BTreeMap<&'static str, PathBuf>>,
     others: Mutex<BTreeMap<&'static str, Release>>,
 }
 
 impl Stock {
-    /// Builds `v1` and its disk in the folder `dir`, which is emptied. `tries` is how often the loader tries a release
-    /// that any of these installs.
+    /// Builds `v1` in the folder `dir`, which is emptied. `tries` is how often the loader tries a release that any of
+    /// these installs.
     ///
     /// # Errors
     /// A tool is missing or fails; I/O.
-    pub fn open(dir: &Path, tries: u8) -> Result<Self> {
-        let workshop = Workshop::open(dir)?;
+    pub fn open(dir: &Path, arch: Arch, tries: u8) -> Result<Self> {
+        let workshop = Workshop::open(dir, arch)?;
         let v1 = workshop.release(Recipe { tries, ..V1 })?;
-        let disk = workshop.disk(&v1, "disk.img")?;
-        let others = Mutex::default();
         Ok(Self {
             workshop,
             tries,
             v1,
-            disk,
-            others,
+            disks: Mutex::default(),
+            others: Mutex::default(),
         })
     }
 
@@ -69,6 +66,20 @@ impl Stock {
     #[must_use]
     pub fn binaries(&self) -> &Binaries {
         &self.workshop.binaries
+    }
+
+    /// A disk for `board` that boots `v1`; copy it, never use it.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn disk(&self, board: &'static str) -> Result<PathBuf> {
+        let mut disks = self.disks.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(disk) = disks.get(board) {
+            return Ok(disk.clone());
+        }
+        let disk = self.workshop.disk(&self.v1, board)?;
+        disks.insert(board, disk.clone());
+        Ok(disk)
     }
 
     /// A newer release in good order.
@@ -102,6 +113,7 @@ impl Stock {
             Fault::Panic => named(broken, "v3-panic"),
             Fault::NoUsr => named(broken, "v3-no-usr"),
             Fault::HealthFails => named(broken, "v3-health-fails"),
+            Fault::Hangs => named(broken, "v3-hangs"),
             Fault::HealthHangs => Recipe {
                 health_timeout: seconds(5),
                 ..named(broken, "v3-health-hangs")

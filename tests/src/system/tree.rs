@@ -7,8 +7,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::modules::EXT4;
 use super::release::{Fault, Recipe};
-use super::{Binaries, Packages, initramfs, run};
+use super::{Arch, Binaries, Packages, initramfs, run};
 
 /// Product of the demo system.
 pub const PRODUCT: &str = "demo";
@@ -31,8 +32,11 @@ pub(super) fn write(
 ) -> Result<()> {
     let tree = Tree { root };
     tree.copy(&packages.busybox, "bin/busybox")?;
-    let applets = run(Command::new(&packages.busybox).arg("--list"))?;
-    for applet in applets.lines().filter(|&applet| applet != "busybox") {
+    for applet in packages
+        .applets
+        .iter()
+        .filter(|applet| *applet != "busybox")
+    {
         let link = root.join("bin").join(applet);
         symlink("busybox", &link).with_context(|| format!("link {}", link.display()))?;
     }
@@ -40,7 +44,8 @@ pub(super) fn write(
     tree.copy(&binaries.update_engine, "bin/update_engine")?;
     tree.copy(&binaries.update_engine_client, "bin/update_engine_client")?;
     tree.file("sbin/init", PROGRAM, INIT)?;
-    tree.file("lib/demo/inittab", TEXT, INITTAB)?;
+    let inittab = INITTAB.replace("@TERMINAL@", packages.arch.terminal());
+    tree.file("lib/demo/inittab", TEXT, inittab)?;
     tree.file("lib/demo/boot", PROGRAM, BOOT)?;
     tree.file("lib/demo/console", PROGRAM, CONSOLE)?;
     tree.file("lib/os-release", TEXT, os_release(recipe))?;
@@ -77,13 +82,19 @@ fn boot_files(
     binaries: &Binaries,
 ) -> Result<()> {
     tree.copy(&packages.vmlinuz, "lib/tandem/boot/vmlinuz")?;
-    let initramfs = initramfs::build(packages, &binaries.tandem_init)?;
+    let arch = packages.arch;
+    let mut modules = arch.modules().to_vec();
+    if arch == Arch::Aarch64 && recipe.fault == Fault::NoUsr {
+        modules.retain(|&module| module != EXT4);
+    }
+    let initramfs = initramfs::build(packages, &binaries.tandem_init, &modules)?;
     tree.file("lib/tandem/boot/initrd", TEXT, initramfs)?;
     // A block as GRUB's own tool makes it, not one that our codec would agree with by construction.
     let block = tree.root.join("lib/tandem/boot/cmdline");
     run(Command::new("grub-editenv").arg(&block).arg("create"))?;
     let cmdline = format!(
-        "cmdline=console=ttyS0 quiet loglevel=4 panic=1 tandem.deadline={}",
+        "cmdline={} quiet loglevel=4 panic=1 tandem.deadline={}",
+        arch.consoles(),
         recipe.deadline.as_secs()
     );
     run(Command::new("grub-editenv")
@@ -98,7 +109,7 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
     let hook = "lib/demo/fault";
     let script = |line: &str| format!("#!/usr/bin/busybox sh\n{line}\n");
     match fault {
-        // A squashfs: see Workshop::release.
+        // A squashfs, see Workshop::release, or a driver that is left out.
         Fault::None | Fault::NoUsr => Ok(()),
         Fault::HealthFails => tree.file(check, PROGRAM, script("echo 'broken on purpose'\nexit 1")),
         Fault::HealthHangs => {
@@ -109,6 +120,16 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
             hook,
             PROGRAM,
             script("echo 'tandem-demo: stalled'\nexec sleep 100000"),
+        ),
+        // With one processor.
+        Fault::Hangs => tree.file(
+            hook,
+            PROGRAM,
+            script(
+                "echo -1 > /proc/sys/kernel/sched_rt_runtime_us\n\
+                 echo 'tandem-demo: hangs'\n\
+                 exec chrt -f 99 sh -c 'while :; do :; done'",
+            ),
         ),
         Fault::KernelMissing => {
             let kernel = tree.root.join("lib/tandem/boot/vmlinuz");

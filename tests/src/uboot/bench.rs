@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::qemu::uboot::{Board, Setup};
+use crate::qemu::{Bus, Drive};
 use crate::scenario::{LoaderLine, loader_lines};
-use crate::system::Arm64Packages;
+use crate::system::PiFiles;
 
 /// On a Pi U-Boot looks for USB devices first.
 const BOOT: Duration = Duration::from_secs(240);
@@ -28,6 +29,32 @@ impl Machine {
         match self {
             Self::Virt => "virt",
             Self::Pi3 => "pi3",
+        }
+    }
+
+    /// The machine, with what is downloaded for it if the host does not have it.
+    ///
+    /// # Errors
+    /// No network.
+    pub fn board(self) -> Result<Board> {
+        Ok(match self {
+            Self::Virt => Board::Virt,
+            Self::Pi3 => {
+                let files = PiFiles::fetch()?;
+                Board::Pi3 {
+                    device_tree: files.pi3_device_tree(),
+                    uboot: files.rpi_3,
+                }
+            }
+        })
+    }
+
+    /// How its own disk is attached.
+    #[must_use]
+    pub fn bus(self) -> Bus {
+        match self {
+            Self::Virt => Bus::Virtio,
+            Self::Pi3 => Bus::Card,
         }
     }
 
@@ -60,20 +87,10 @@ impl Bench {
             fs::remove_dir_all(dir).with_context(|| format!("empty {}", dir.display()))?;
         }
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
-        let board = match machine {
-            Machine::Virt => Board::Virt,
-            Machine::Pi3 => {
-                let packages = Arm64Packages::fetch()?;
-                Board::Pi3 {
-                    uboot: packages.rpi_3,
-                    device_tree: packages.pi3_device_tree,
-                }
-            }
-        };
         Ok(Self {
             dir: dir.to_owned(),
             machine,
-            board,
+            board: machine.board()?,
             boots: 0,
         })
     }
@@ -91,8 +108,12 @@ impl Bench {
     pub fn choices(&mut self, image: &Path, read_only: bool) -> Result<Vec<LoaderLine>> {
         let setup = Setup {
             board: self.board.clone(),
-            image: image.to_owned(),
-            read_only,
+            drive: Drive {
+                bus: self.machine.bus(),
+                read_only,
+                ..Drive::virtio(image)
+            },
+            watchdog: false,
             log: self.dir.join("serial.log"),
         };
         let mut machine = setup.start()?;

@@ -1,0 +1,131 @@
+//! How payloads reach a device: over HTTP, or on the card of a machine that has no network.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::guest::{Output, Shell};
+use crate::host_hash;
+use crate::http::Server;
+use crate::system::{Release, run};
+
+const INSTALL: Duration = Duration::from_secs(300);
+const OEM: u32 = 6;
+/// It is `/` on the device.
+const ROOT: u32 = 9;
+
+#[derive(Debug)]
+pub(super) enum Delivery {
+    Http(Server),
+    Card,
+}
+
+impl Delivery {
+    /// Puts the payload of `release` into `/` of the device, whose disk is `image`, if there is no other way.
+    pub(super) fn bring(&self, image: &Path, release: &Release) -> Result<()> {
+        match self {
+            Self::Http(_) => Ok(()),
+            Self::Card => put(image, ROOT, &release.payload, name(release)?),
+        }
+    }
+
+    /// Runs `update_engine apply` with the payload.
+    pub(super) fn apply(&self, shell: &mut Shell<'_>, release: &Release) -> Result<Output> {
+        let command = match self {
+            Self::Http(server) => {
+                server.offer(&release.payload);
+                server.stall_at(u64::MAX);
+                stream(server)
+            }
+            Self::Card => format!("update_engine apply --payload /{}", name(release)?),
+        };
+        shell.run(&command, INSTALL)
+    }
+
+    /// Begins that, and returns when `bytes` of the payload have reached the disk and no more will come.
+    pub(super) fn half_apply(&self, shell: Shell<'_>, release: &Release, bytes: u64) -> Result<()> {
+        match self {
+            Self::Http(server) => {
+                server.offer(&release.payload);
+                server.stall_at(bytes);
+                shell.leave(&stream(server))?;
+                let mut waited = Duration::ZERO;
+                while server.sent() < bytes {
+                    ensure!(
+                        waited < INSTALL,
+                        "wait for the guest to take {bytes} bytes: {} taken",
+                        server.sent()
+                    );
+                    std::thread::sleep(Duration::from_millis(50));
+                    waited += Duration::from_millis(50);
+                }
+                std::thread::sleep(Duration::from_secs(3));
+            }
+            Self::Card => {
+                let file = name(release)?;
+                // The echo of the line that is typed is not to be taken for what it prints.
+                shell.leave_after(
+                    &format!(
+                        "(head -c {bytes} /{file}; printf '<%s>' fed > /dev/console; sleep 100000) | \
+                         update_engine apply --payload -"
+                    ),
+                    "<fed>",
+                    INSTALL,
+                )?;
+                std::thread::sleep(Duration::from_secs(8));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Lets the kernel of the device whose disk is `image` leave its watchdog alone: an emulated Pi resets at once when it is
+/// armed.
+pub(super) fn without_watchdog(image: &Path) -> Result<()> {
+    let block = image.with_extension("cmdline");
+    run(Command::new("grub-editenv").arg(&block).arg("create"))?;
+    let words = "cmdline=tandem.watchdog=off";
+    run(Command::new("grub-editenv")
+        .arg(&block)
+        .args(["set", words]))?;
+    put(image, OEM, &block, "tandem/cmdline")
+}
+
+/// Writes a file into an ext4 partition of an image.
+fn put(image: &Path, partition: u32, from: &Path, to: &str) -> Result<()> {
+    let context = || format!("put {} on {}", from.display(), image.display());
+    let (start, _) = host_hash::partition(image, partition).with_context(context)?;
+    // /usr/sbin is not in every user's PATH.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let debugfs = |request: &str| {
+        run(Command::new("debugfs")
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            .args(["-w", "-R", request])
+            .arg(format!("{}?offset={start}", image.display())))
+        .with_context(context)
+    };
+    debugfs(&format!("write {} {to}", from.display()))?;
+    // Its exit code says nothing.
+    let length = from.metadata().with_context(context)?.len();
+    let found = debugfs(&format!("stat {to}"))?;
+    ensure!(
+        found.contains(&format!("Size: {length}\n")),
+        "{}: {found}",
+        context()
+    );
+    Ok(())
+}
+
+fn stream(server: &Server) -> String {
+    format!(
+        "wget -q -O - {} | update_engine apply --payload -",
+        server.url()
+    )
+}
+
+fn name(release: &Release) -> Result<&str> {
+    let name = release.payload.file_name().and_then(|name| name.to_str());
+    name.context("find the payload's name")
+}

@@ -1,5 +1,6 @@
 //! Tandem's programs as they go onto a device: release builds, statically linked.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -45,7 +46,7 @@ fn host() -> Result<PathBuf> {
     let project = project_dir();
     let target_dir = project.join("target/static");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let status = alone(cargo)
         .current_dir(&project)
         .args([
             "build",
@@ -69,11 +70,24 @@ fn host() -> Result<PathBuf> {
     Ok(target_dir.join(TARGET).join("release"))
 }
 
+/// A command that does not see which package of ours runs: build scripts (ring's) take that for a change, and everything
+/// that was built before would be built again.
+fn alone(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            command.env_remove(&name);
+        }
+    }
+    command
+}
+
 /// The folder of the programs for aarch64.
 fn arm64() -> Result<PathBuf> {
     let project = project_dir();
     let script = project.join("images/build-arm64");
-    let output = Command::new(&script)
+    let output = alone(&script)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()

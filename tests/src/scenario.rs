@@ -5,11 +5,13 @@ mod delivery;
 mod list;
 mod loader;
 mod platform;
+mod queue;
 mod rig;
 
 pub use list::{Choice, Listed, parse_list};
 pub use loader::{LoaderLine, loader_lines};
 pub use platform::Platform;
+pub use queue::run_all;
 pub use rig::{Rig, Slot, expect};
 
 use anyhow::Result;

@@ -1,14 +1,13 @@
 //! Runs the scenarios of `tests/scenarios.txt` in QEMU.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
-use tests::scenario::{Choice, Listed, Platform, Rig, Scenario, parse_list};
+use tests::scenario::{Choice, Listed, Platform, Rig, Scenario, parse_list, run_all};
 use tests::scenarios;
 use tests::system::{Arch, Stock, project_dir};
 use tests::uboot::{self, Bench, LoaderScenario};
@@ -22,9 +21,9 @@ struct Arguments {
     /// Only the scenarios with this name
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only on this platform: bios, uefi, virt or pi3
+    /// Only on these platforms: bios, uefi, virt, pi3
     #[arg(long, value_name = "PLATFORM", alias = "firmware")]
-    platform: Option<String>,
+    platform: Vec<String>,
     /// Machines that run at a time
     #[arg(long, value_name = "N", default_value_t = 2)]
     jobs: usize,
@@ -104,24 +103,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         dir.display()
     );
 
-    let queue = Mutex::new(VecDeque::from(jobs));
-    let failed = Mutex::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..arguments.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(job) = queue
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .pop_front()
-                {
-                    if !run_one(job, &stocks, &dir) {
-                        *failed.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-                    }
-                }
-            });
-        }
-    });
-    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failed = run_all(jobs, arguments.jobs, |job| run_one(job, &stocks, &dir));
     println!("{} passed, {failed} failed, 0 skipped", wanted - failed);
     Ok(failed == 0)
 }
@@ -155,10 +137,11 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
         let by_choice =
             arguments.full || listed.choice == Choice::Always || !arguments.only.is_empty();
         let by_name = arguments.only.is_empty() || arguments.only.contains(&listed.name);
-        let by_platform = arguments
-            .platform
-            .as_deref()
-            .is_none_or(|f| f == listed.platform.name());
+        let by_platform = arguments.platform.is_empty()
+            || arguments
+                .platform
+                .iter()
+                .any(|f| f == listed.platform.name());
         by_choice && by_name && by_platform
     };
     let jobs = list.iter().filter(chosen);

@@ -102,10 +102,10 @@ fn panic_reason(rig: &Rig<'_>) -> &'static str {
     }
 }
 
-/// The hardware watchdog is all that is left; nobody is there to note why.
+/// The hardware watchdog is all that is left; its driver says afterwards that it was the one.
 fn hangs(rig: &mut Rig<'_>) -> Result<()> {
     rig.watchdog = true;
-    falls_back(rig, Fault::Hangs, "unexplained")
+    falls_back(rig, Fault::Hangs, "watchdog: watchdog0")
 }
 
 fn install(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {

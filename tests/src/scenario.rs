@@ -7,6 +7,7 @@ mod loader;
 mod platform;
 mod queue;
 mod rig;
+mod spent;
 
 pub use list::{Choice, Listed, parse_list};
 pub use loader::{LoaderLine, loader_lines};

@@ -4,7 +4,7 @@
 //! everything that it would boot, in its order, spends the tries and says that there is nothing left.
 
 mod bench;
-mod disk;
+pub(crate) mod disk;
 mod environment_choice;
 mod table_choice;
 

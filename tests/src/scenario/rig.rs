@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::Platform;
 use super::delivery::{self, Delivery};
 use super::loader::{self, LoaderLine};
+use super::spent::Snapshot;
 use crate::guest::{Output, Shell};
 use crate::host_hash;
 use crate::http::Server;
@@ -97,6 +98,8 @@ pub struct Rig<'a> {
     machine: Option<Machine>,
     boots: usize,
     ran: Option<Ran>,
+    /// With U-Boot: the disk as the loader finds it next.
+    before: Option<Snapshot>,
 }
 
 impl<'a> Rig<'a> {
@@ -140,6 +143,7 @@ impl<'a> Rig<'a> {
             machine: None,
             boots: 0,
             ran: None,
+            before: None,
         })
     }
 
@@ -160,6 +164,7 @@ impl<'a> Rig<'a> {
     /// # Errors
     /// It does not start.
     pub fn power_on(&mut self) -> Result<()> {
+        self.look_at_disk()?;
         let log = self.dir.join("serial.log");
         let machine = match (self.platform, &self.board) {
             (Platform::Pc(firmware), _) => Setup {
@@ -198,16 +203,32 @@ impl<'a> Rig<'a> {
         self.machine()?.wait_for(text, BOOT)
     }
 
-    /// Waits for the loader's next choice.
+    /// Waits for the loader's next choice. With U-Boot the disk is compared with what `bootctl` would make of it, while
+    /// the loader still reads the kernel.
     ///
     /// # Errors
-    /// None comes.
+    /// None comes, or something else was written.
     pub fn loader_line(&mut self) -> Result<LoaderLine> {
         let machine = self.machine()?;
         machine
             .wait_for(loader::START, LOADER)
             .context("wait for the loader")?;
-        LoaderLine::parse(&machine.wait_for("\n", COMMAND)?)
+        let line = LoaderLine::parse(&machine.wait_for("\n", COMMAND)?)?;
+        let before = self.before.take();
+        self.look_at_disk()?;
+        if let (Some(before), Some(after)) = (before, &self.before) {
+            before
+                .check(after, &line, &self.disk)
+                .with_context(|| format!("the loader said {line:?}"))?;
+        }
+        Ok(line)
+    }
+
+    fn look_at_disk(&mut self) -> Result<()> {
+        if let Platform::Uboot(machine) = self.platform {
+            self.before = Some(Snapshot::take(&self.disk, machine == Kind::Virt)?);
+        }
+        Ok(())
     }
 
     /// Waits for the loader's next choice and compares it.
@@ -364,6 +385,7 @@ impl<'a> Rig<'a> {
     /// # Errors
     /// The machine is off.
     pub fn reboot(&mut self) -> Result<()> {
+        self.look_at_disk()?;
         self.again()?.leave("reboot")
     }
 

@@ -11,14 +11,14 @@ use images::fat::{self, Volume};
 
 use crate::scenario::damage;
 
-pub(super) const SECTOR: u64 = 512;
+pub(crate) const SECTOR: u64 = 512;
 /// A power of two, as QEMU wants a card to be.
-pub(super) const SECTORS: u64 = 32 << 11;
+pub(crate) const SECTORS: u64 = 32 << 11;
 /// The last sector, which holds the backup header, and the first one of its entries.
-pub(super) const BACKUP_HEADER: u64 = SECTORS - 1;
-pub(super) const BACKUP_ENTRIES: u64 = SECTORS - 33;
+pub(crate) const BACKUP_HEADER: u64 = SECTORS - 1;
+pub(crate) const BACKUP_ENTRIES: u64 = SECTORS - 33;
 /// First sector of OEM-CONFIG and, within it, of the environment.
-pub(super) const ENVIRONMENT_LBA: u64 = 26 << 11;
+pub(crate) const ENVIRONMENT_LBA: u64 = 26 << 11;
 
 /// EFI system partition and USR, as they lie in an entry.
 const ESP: [u8; 16] = *b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3e\xc9\x3b";
@@ -38,7 +38,7 @@ const PARTITIONS: [(u8, [u8; 16], u64, u64); 5] = [
 ///
 /// # Errors
 /// I/O; a script that can't be made.
-pub(super) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
+pub(crate) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
     let script = boot_script(options).context("make the boot script")?;
     let image = boot_scr(&script).context("make boot.scr")?;
     let mut disk = File::options()
@@ -74,14 +74,14 @@ pub(super) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
 }
 
 /// A copy of a table: sectors of its header and of its entries.
-pub(super) const PRIMARY: (u64, u64) = (1, 2);
-pub(super) const BACKUP: (u64, u64) = (BACKUP_HEADER, BACKUP_ENTRIES);
+pub(crate) const PRIMARY: (u64, u64) = (1, 2);
+pub(crate) const BACKUP: (u64, u64) = (BACKUP_HEADER, BACKUP_ENTRIES);
 
 /// Changes one copy of the table and makes its checksums right again.
 ///
 /// # Errors
 /// I/O.
-pub(super) fn edit(
+pub(crate) fn edit(
     path: &Path,
     (header_lba, entries_lba): (u64, u64),
     change: impl FnOnce(&mut [u8], &mut [u8]),
@@ -108,14 +108,14 @@ pub(super) fn edit(
 ///
 /// # Errors
 /// I/O.
-pub(super) fn set_words(path: &Path, words: [u64; 2]) -> Result<()> {
+pub(crate) fn set_words(path: &Path, words: [u64; 2]) -> Result<()> {
     for copy in [PRIMARY, BACKUP] {
         edit(path, copy, |_, entries| set_entries(entries, words))?;
     }
     Ok(())
 }
 
-pub(super) fn set_entries(entries: &mut [u8], words: [u64; 2]) {
+pub(crate) fn set_entries(entries: &mut [u8], words: [u64; 2]) {
     for (entry, word) in [2, 3].into_iter().zip(words) {
         put(entries, entry * 128 + 48, &word.to_le_bytes());
     }
@@ -125,7 +125,7 @@ pub(super) fn set_entries(entries: &mut [u8], words: [u64; 2]) {
 ///
 /// # Errors
 /// I/O, no table.
-pub(super) fn words(path: &Path) -> Result<[u64; 2]> {
+pub(crate) fn words(path: &Path) -> Result<[u64; 2]> {
     let mut file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let table = GPT::find_from(&mut file).map_err(|e| anyhow!("read the table: {e}"))?;
     Ok([3, 4].map(|number| table[number].attribute_bits))
@@ -135,7 +135,7 @@ pub(super) fn words(path: &Path) -> Result<[u64; 2]> {
 ///
 /// # Errors
 /// I/O.
-pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>> {
     let file = File::open(path).with_context(|| format!("open {}", path.display()))?;
     let length = file.metadata().context("size of the disk")?.len();
     ensure!(length <= 1 << 30, "read {}: too large", path.display());
@@ -145,7 +145,7 @@ pub(super) fn bytes(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-pub(super) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+pub(crate) fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
     for (place, byte) in bytes.iter_mut().skip(at).zip(value) {
         *place = *byte;
     }
@@ -158,7 +158,7 @@ fn number(header: &[u8], at: usize) -> Result<usize> {
 }
 
 /// CRC-32 bit by bit, so that no table of anybody's can be wrong.
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32| crc >> 1 ^ (0xedb8_8320 * (crc & 1));
     let crc = bytes.iter().fold(u32::MAX, |crc, byte| {
         (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc))

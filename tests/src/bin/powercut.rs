@@ -7,20 +7,22 @@ use std::time::Instant;
 use anyhow::Result;
 use bootctl::SectorSize;
 use clap::Parser;
-use tests::powercut::campaign::{Job, Plan, run};
-use tests::powercut::cuts::{Depth, Random};
+use tests::powercut::campaign::{Effort, Plan, run};
 use tests::powercut::fixture::{Board, Fixture};
-use tests::powercut::judge::Case;
-use tests::powercut::operation::Operation;
+use tests::powercut::jobs::{Choice, choose};
 use tests::powercut::release;
 use tests::powercut::report::{Finding, save};
-use tests::powercut::search::{Node, search};
+use tests::powercut::search::search;
 use tests::system::project_dir;
+
+/// States of each operation, board, sector size and number of tries that are cut in every way with `--full`; in all the
+/// others each write is cut a few times.
+const DEEP_STATES: usize = 2;
 
 /// Cuts the power before, inside and after every write, boots what is left and holds it against the invariants.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Every state, every cut, more second cuts: about an hour on two cores
+    /// Operations from every state, more cuts, more second cuts: less than an hour on two cores
     #[arg(long)]
     full: bool,
     /// Repeats the run with this seed exactly
@@ -32,7 +34,7 @@ struct Arguments {
     /// Stops at the first violation
     #[arg(long)]
     stop: bool,
-    /// States per board, sector size and number of tries
+    /// States per board, sector size and number of tries that are cut thoroughly
     #[arg(long, value_name = "N")]
     states: Option<usize>,
 }
@@ -98,29 +100,27 @@ fn cut(arguments: &Arguments) -> Result<bool> {
             }
         }
     }
+    let effort = match arguments.full {
+        true => Effort::DEEP,
+        false => Effort::QUICK,
+    };
+    let choice = Choice {
+        most: arguments
+            .states
+            .unwrap_or(if arguments.full { DEEP_STATES } else { 1 }),
+        effort,
+        others: arguments.full.then_some(Effort::WIDE),
+    };
     let mut jobs = Vec::new();
-    let most = arguments
-        .states
-        .unwrap_or(if arguments.full { 12 } else { 1 });
     for (fixture, tries, nodes) in &starts {
         if arguments.stop && !findings.is_empty() {
             break;
         }
-        jobs.extend(jobs_of(fixture, *tries, nodes, most, arguments.seed));
+        jobs.extend(choose(fixture, *tries, nodes, choice, arguments.seed));
     }
     println!("{} operations from these states", jobs.len());
     let plan = Plan {
-        depth: if arguments.full {
-            Depth::FULL
-        } else {
-            Depth::QUICK
-        },
         seed: arguments.seed,
-        double_every: if arguments.full { 4 } else { 40 },
-        second_depth: Depth::QUICK,
-        random_runs: if arguments.full { 20 } else { 2 },
-        repeat_one_of: if arguments.full { 3 } else { 12 },
-        faults: true,
         threads: 2,
         stop: arguments.stop,
     };
@@ -154,83 +154,4 @@ fn cut(arguments: &Arguments) -> Result<bool> {
     }
     println!("{:.1} s", begin.elapsed().as_secs_f32());
     Ok(findings.is_empty())
-}
-
-/// Every operation, each from a choice of the states in which its description allows it.
-fn jobs_of<'a>(
-    fixture: &'a Fixture,
-    tries: u8,
-    nodes: &'a [Node],
-    most: usize,
-    seed: u64,
-) -> Vec<Job<'a>> {
-    use Operation::{
-        Activate, FirstBoot, Grow, Install, MarkSuccessful, MarkUnbootable, Repair, Rollback,
-        Start, Sync,
-    };
-    let job = |node: &Node, operation| Job {
-        fixture,
-        start: node.medium.clone(),
-        running: node.ran,
-        operation,
-        tries,
-        path: node.path.clone(),
-    };
-    let mut random = Random::new(seed);
-    let mut jobs = Vec::new();
-    for operation in [
-        Activate,
-        MarkUnbootable,
-        MarkSuccessful,
-        Rollback,
-        Repair,
-        Sync,
-        Install(1),
-        Install(2),
-        Start,
-    ] {
-        let fits = |node: &&Node| match operation {
-            Start => node.running.is_none(),
-            // What there is to mend.
-            Repair | Sync => node.lost,
-            _ => {
-                node.running.is_some() && {
-                    let case = Case::new(fixture, &node.medium, node.ran, operation, tries);
-                    case.states
-                        .is_some_and(|states| states.first() != states.last())
-                }
-            }
-        };
-        let mut chosen: Vec<&Node> = nodes.iter().filter(fits).collect();
-        while chosen.len() > most {
-            let at = random.below(chosen.len() as u64);
-            chosen.swap_remove(usize::try_from(at).unwrap_or(0));
-        }
-        jobs.extend(chosen.into_iter().map(|node| job(node, operation)));
-    }
-    // What is refused must not write either.
-    for operation in [
-        Activate,
-        MarkUnbootable,
-        MarkSuccessful,
-        Rollback,
-        Install(1),
-    ] {
-        let refused = nodes.iter().find(|node| {
-            node.running.is_some()
-                && Case::new(fixture, &node.medium, node.ran, operation, tries).is_refused()
-        });
-        jobs.extend(refused.map(|node| job(node, operation)));
-    }
-    if let Some(first) = nodes.first() {
-        jobs.push(job(first, FirstBoot));
-        let grown = Node {
-            medium: fixture.flashed.grown(4 << 20),
-            ..first.clone()
-        };
-        for operation in [FirstBoot, Grow, Start, MarkUnbootable, Sync, Install(1)] {
-            jobs.push(job(&grown, operation));
-        }
-    }
-    jobs
 }

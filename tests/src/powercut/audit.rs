@@ -71,7 +71,7 @@ pub fn order(case: &Case<'_>, log: &[Event]) -> Judged {
 pub fn authority_last(case: &Case<'_>, log: &[Event]) -> Judged {
     let gives = matches!(
         case.operation,
-        Operation::Activate | Operation::Rollback | Operation::Install(_)
+        Operation::Activate | Operation::Rollback | Operation::Install(_) | Operation::Resume(..)
     );
     if !gives {
         return Ok(());

@@ -18,11 +18,10 @@ use super::recovery::{FUTURES, Future, completed, recover};
 use super::report::{Counts, Finding, Report, describe};
 use super::search::losses;
 
-/// How much is done.
+/// How much is done with one operation.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
+pub struct Effort {
     pub depth: Depth,
-    pub seed: u64,
     /// Of the media after a first cut, every how many-th is cut again during its recovery.
     pub double_every: usize,
     /// How the second cuts are enumerated.
@@ -33,6 +32,42 @@ pub struct Plan {
     pub repeat_one_of: u64,
     /// Requests fail one by one.
     pub faults: bool,
+}
+
+impl Effort {
+    /// Every cut, and cuts again after a fourth of them.
+    pub const DEEP: Self = Self {
+        depth: Depth::FULL,
+        double_every: 4,
+        second_depth: Depth::QUICK,
+        random_runs: 20,
+        repeat_one_of: 3,
+        faults: true,
+    };
+    /// A choice of each kind.
+    pub const QUICK: Self = Self {
+        depth: Depth::QUICK,
+        double_every: 40,
+        second_depth: Depth::QUICK,
+        random_runs: 2,
+        repeat_one_of: 12,
+        faults: true,
+    };
+    /// For very many states: every write is cut before, after and once inside.
+    pub const WIDE: Self = Self {
+        depth: Depth::WIDE,
+        double_every: usize::MAX,
+        second_depth: Depth::WIDE,
+        random_runs: 1,
+        repeat_one_of: 24,
+        faults: false,
+    };
+}
+
+/// How a whole campaign goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    pub seed: u64,
     pub threads: usize,
     /// Stop at the first finding.
     pub stop: bool,
@@ -48,6 +83,7 @@ pub struct Job<'a> {
     pub tries: u8,
     /// How the state came about.
     pub path: Vec<String>,
+    pub effort: Effort,
 }
 
 /// Runs all jobs, and says how many are done after each. The report does not depend on the number of threads.
@@ -107,7 +143,7 @@ pub fn judge_log(job: &Job<'_>, plan: &Plan, log: &[Event]) -> Vec<Finding> {
 
 struct Worker<'a> {
     case: Case<'a>,
-    plan: &'a Plan,
+    effort: &'a Effort,
     seed: u64,
     path: &'a [String],
     counts: Counts,
@@ -121,7 +157,7 @@ struct Worker<'a> {
 const ENOUGH: usize = 3;
 
 impl<'a> Worker<'a> {
-    fn new(job: &'a Job<'a>, plan: &'a Plan, number: usize) -> Self {
+    fn new(job: &'a Job<'a>, plan: &Plan, number: usize) -> Self {
         let mut case = Case::new(
             job.fixture,
             &job.start,
@@ -129,10 +165,10 @@ impl<'a> Worker<'a> {
             job.operation,
             job.tries,
         );
-        case.repeat_one_of = plan.repeat_one_of;
+        case.repeat_one_of = job.effort.repeat_one_of;
         Self {
             case,
-            plan,
+            effort: &job.effort,
             seed: plan
                 .seed
                 .wrapping_mul(1_000_003)
@@ -158,10 +194,10 @@ impl<'a> Worker<'a> {
             return;
         }
         self.cut_everywhere(&log);
-        if self.plan.faults && case_has_faults(&self.case) {
+        if self.effort.faults && case_has_faults(&self.case) {
             self.fail_everywhere(&log);
         }
-        for run in 0..self.plan.random_runs {
+        for run in 0..self.effort.random_runs {
             self.random_run(&log, run as u64);
         }
     }
@@ -188,7 +224,7 @@ impl<'a> Worker<'a> {
     fn cut_everywhere(&mut self, log: &[Event]) {
         let start = self.case.start.clone();
         let mut number = 0;
-        let depth = self.plan.depth;
+        let depth = self.effort.depth;
         let seed = self.seed;
         let _ = enumerate(&start, log, depth, seed, &mut |cut, medium: Medium| {
             self.counts.cuts += 1;
@@ -198,7 +234,7 @@ impl<'a> Worker<'a> {
             self.media.insert(medium.key());
             let damage = Damage::of(log, cut);
             number += 1;
-            let again = number % self.plan.double_every.max(1) == 0;
+            let again = number % self.effort.double_every.max(1) == 0;
             self.after_cut(log, cut, &medium, &damage, again);
             self.stop_if_enough()
         });
@@ -279,7 +315,7 @@ impl<'a> Worker<'a> {
     ) {
         let seed = self.seed ^ medium.key()[2];
         let sector = self.case.fixture.sector_size.bytes();
-        let depth = self.plan.second_depth;
+        let depth = self.effort.second_depth;
         let _ = enumerate(medium, log, depth, seed, &mut |cut, second: Medium| {
             self.counts.double_cuts += 1;
             self.later(&second, || {

@@ -45,6 +45,8 @@ pub struct Depth {
     pub sampled_subsets: usize,
     /// Tears of one write; more places than this are sampled.
     pub tears: usize,
+    /// Of the tears and what becomes of the rest, at most so many, sampled.
+    pub kinds: usize,
 }
 
 impl Depth {
@@ -52,11 +54,20 @@ impl Depth {
         all_subsets: 6,
         sampled_subsets: 24,
         tears: 40,
+        kinds: usize::MAX,
     };
     pub const QUICK: Self = Self {
         all_subsets: 4,
         sampled_subsets: 4,
         tears: 6,
+        kinds: usize::MAX,
+    };
+    /// One tear of each write.
+    pub const WIDE: Self = Self {
+        all_subsets: 2,
+        sampled_subsets: 1,
+        tears: 1,
+        kinds: 1,
     };
 }
 
@@ -139,9 +150,14 @@ pub fn enumerate<E>(
         let amid = amid_changes(&durable, write, depth, &mut random);
         for survivors in subsets(earlier, depth, &mut random) {
             let base = with_survivors(&durable, &pending, survivors);
-            let kinds = kinds(write.data.len(), start, depth, &mut random);
+            let mut kinds = kinds(write.data.len(), start, depth, &mut random);
             let amid = amid.iter().filter(|kind| !kinds.contains(kind));
-            for kind in kinds.iter().chain(amid).copied() {
+            kinds.extend(amid.copied().collect::<Vec<_>>());
+            while kinds.len() > depth.kinds {
+                let at = random.below(kinds.len() as u64);
+                kinds.swap_remove(usize::try_from(at).unwrap_or(0));
+            }
+            for kind in kinds {
                 let cut = Cut {
                     event,
                     kind,

@@ -2,6 +2,7 @@
 //! fails where it is told to.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bootctl::gpt::LbaRange;
@@ -147,6 +148,20 @@ impl SimDisk {
         self.state().log.len()
     }
 
+    /// A write that has not been flushed reaches into these bytes of the disk.
+    #[must_use]
+    pub fn is_volatile(&self, range: &Range<u64>) -> bool {
+        let state = self.state();
+        let unflushed = state.log.iter().rev().map_while(|event| match event {
+            Event::Write(write) => Some(write),
+            Event::Flush => None,
+        });
+        let end = |write: &Write| write.at + write.data.len() as u64;
+        unflushed
+            .into_iter()
+            .any(|write| write.at < range.end && range.start < end(write))
+    }
+
     /// From now on nothing fails.
     pub fn heal(&self) {
         self.state().fault = None;
@@ -270,8 +285,9 @@ impl WholeDisk for SimDisk {
 impl SlotIo for SimDisk {
     type Reader = Self;
 
-    /// So small that an installation of some hundred KiB has several.
-    const SEGMENT: u64 = 1024 * 1024;
+    /// So small that an installation of some dozen KiB has several.
+    const SEGMENT: u64 = 32 * 1024;
+    const CHUNK_BYTES: usize = 16 * 1024;
 
     fn reader(&self) -> Result<Self, SimError> {
         Ok(self.clone())

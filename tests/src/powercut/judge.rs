@@ -323,7 +323,7 @@ impl<'a> Case<'a> {
             let header = lba * sector;
             ranges.push(header.saturating_sub(table)..header + sector);
         }
-        if let Operation::Install(_) = self.operation {
+        if self.operation.installs().is_some() {
             ranges.extend(layout.usr.get(1 - self.running).cloned());
         }
         ranges

@@ -12,6 +12,7 @@ pub mod device;
 pub mod disk;
 pub mod facts;
 pub mod fixture;
+pub mod jobs;
 pub mod judge;
 pub mod loader;
 pub mod medium;

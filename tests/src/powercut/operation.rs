@@ -1,14 +1,17 @@
 //! Everything that writes, run by the product's own code, and what it may do to the boot state by its description.
 
+use std::ops::Range;
+
 use anyhow::Result;
 use bootctl::control::{Control, Proof};
-use updater::engine::{self, Silent, Target};
+use updater::engine::{self, Observer, Phase, Target};
+use updater::gates::Admitted;
 
 use super::device::{new_guids, start, try_count};
 use super::disk::SimDisk;
 use super::fixture::{Fixture, slot};
 use super::parse::{Attr, State};
-use super::release::Number;
+use super::release::{BLOCK, Number};
 
 /// One operation of a running device; `passive` is the slot that does not run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,6 +29,8 @@ pub enum Operation {
     Grow,
     /// A whole installation of this release.
     Install(Number),
+    /// The same, where an interrupted one has left something; it said that so many blocks are durable.
+    Resume(Number, u64),
     /// The machine starts: the loader spends a try, init and `sync` follow.
     Start,
 }
@@ -43,7 +48,17 @@ impl Operation {
             Self::FirstBoot => "first-boot",
             Self::Grow => "relocate",
             Self::Install(_) => "apply",
+            Self::Resume(..) => "resume",
             Self::Start => "start",
+        }
+    }
+
+    /// The release that it installs.
+    #[must_use]
+    pub const fn installs(self) -> Option<Number> {
+        match self {
+            Self::Install(number) | Self::Resume(number, _) => Some(number),
+            _ => None,
         }
     }
 
@@ -76,7 +91,7 @@ impl Operation {
             Self::Sync => control.sync().map(|_| ()),
             Self::FirstBoot => control.first_boot(new_guids(77)).map(|_| ()),
             Self::Grow => control.grow_root().map(|_| ()),
-            Self::Install(number) => {
+            Self::Install(number) | Self::Resume(number, _) => {
                 let release = fixture.release(number).map_err(|e| e.to_string())?;
                 let (source, tables, release) = release.accept().map_err(|e| e.to_string())?;
                 let mut slot_io = disk.partition(control.slot_range(passive));
@@ -86,9 +101,21 @@ impl Operation {
                     active,
                     tries,
                 };
-                return engine::install(source, &tables, &release, target, &mut Silent)
-                    .map(|_| ())
-                    .map_err(|e| e.to_string());
+                let mut marks = Marks {
+                    disk,
+                    image: fixture.layout.image[1 - running].clone(),
+                    broken: false,
+                };
+                let result = match self {
+                    Self::Resume(_, mark) => {
+                        engine::resume(source, &tables, &release, target, mark, &mut marks)
+                    }
+                    _ => engine::install(source, &tables, &release, target, &mut marks),
+                };
+                if marks.broken {
+                    return Err("blocks are called durable that are not flushed".to_owned());
+                }
+                return result.map(|_| ()).map_err(|e| e.to_string());
             }
         }
         .map_err(|e| e.to_string())
@@ -130,7 +157,7 @@ impl Operation {
                 };
                 vec![state, with(second, preferred)]
             }
-            Self::Install(_) if own.confirmed() => {
+            Self::Install(_) | Self::Resume(..) if own.confirmed() => {
                 vec![state, with(own, Attr::UNBOOTABLE), with(second, on_trial)]
             }
             Self::Repair | Self::Sync | Self::FirstBoot | Self::Grow => vec![state],
@@ -138,5 +165,22 @@ impl Operation {
             Self::Start => return None,
             _ => return None,
         })
+    }
+}
+
+/// Holds what is called durable against the disk's cache.
+struct Marks<'a> {
+    disk: &'a SimDisk,
+    /// The slot's image, in bytes of the disk.
+    image: Range<u64>,
+    broken: bool,
+}
+
+impl Observer for Marks<'_> {
+    fn progress(&mut self, _: Phase, _: u64, _: u64) {}
+
+    fn durable(&mut self, _: &Admitted, blocks: u64) {
+        let end = self.image.start + blocks * BLOCK as u64;
+        self.broken |= self.disk.is_volatile(&(self.image.start..end));
     }
 }

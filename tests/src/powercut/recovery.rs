@@ -183,7 +183,7 @@ fn repeat(case: &Case<'_>, disk: &SimDisk, running: usize) -> Judged {
     if case.operation == Operation::Start || running != case.running {
         return Ok(());
     }
-    let install = matches!(case.operation, Operation::Install(_));
+    let install = case.operation.installs().is_some();
     let sample = disk
         .now()
         .key()
@@ -263,13 +263,14 @@ pub fn completed(case: &Case<'_>, disk: &SimDisk, states: &[State], log: &[Event
         Operation::MarkUnbootable
         | Operation::MarkSuccessful
         | Operation::Install(_)
+        | Operation::Resume(..)
         | Operation::Activate => Some(case.running),
         _ => record,
     };
     must(3, record == wanted && record.is_some(), || {
         format!("the confirmed record names {record:?} afterwards, not {wanted:?}")
     })?;
-    if let Operation::Install(number) = case.operation {
+    if let Some(number) = case.operation.installs() {
         let passive = 1 - case.running;
         must(
             1,

@@ -16,8 +16,10 @@ use updater::signature::{KeySet, key_id};
 use updater::source::Source;
 use updater::table::Entry;
 
-const BLOCK: usize = 4096;
-const BLOCKS: usize = 24;
+/// Bytes of a block of every payload.
+pub const BLOCK: usize = 4096;
+/// Blocks of every image.
+pub const BLOCKS: usize = 24;
 /// Size of every image in bytes.
 pub const IMAGE: usize = BLOCK * BLOCKS;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bootctl::SectorSize;
 
-use super::campaign::{Job, Plan, judge_log, run};
+use super::campaign::{Effort, Job, Plan, judge_log, run};
 use super::cuts::Depth;
 use super::disk::{Event, SimDisk};
 use super::fixture::{Board, Fixture};
@@ -16,16 +16,20 @@ const SMALL: Depth = Depth {
     all_subsets: 4,
     sampled_subsets: 1,
     tears: 1,
+    kinds: usize::MAX,
 };
 
-const PLAN: Plan = Plan {
+const EFFORT: Effort = Effort {
     depth: SMALL,
-    seed: 1,
     double_every: 100,
     second_depth: SMALL,
     random_runs: 1,
     repeat_one_of: 20,
     faults: false,
+};
+
+const PLAN: Plan = Plan {
+    seed: 1,
     threads: 2,
     stop: false,
 };
@@ -48,6 +52,7 @@ fn job<'a>(fixture: &'a Fixture, before: &[Operation], operation: Operation) -> 
         operation,
         tries: 3,
         path: Vec::new(),
+        effort: EFFORT,
     }
 }
 

@@ -6,9 +6,6 @@ use crate::install::Run;
 use crate::signature::Verified;
 use crate::table::{Block, Table};
 
-/// Blocks are unpacked, written and read back in pieces of this many bytes, or one block if that is larger.
-const CHUNK: usize = 1024 * 1024;
-
 /// Consecutive blocks, and memory for their bytes.
 pub(super) struct Chunk {
     buf: AlignedBuf,
@@ -17,9 +14,10 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    pub fn new(table: &Table<'_>) -> Self {
+    /// Of `bytes`, or one block if that is larger.
+    pub fn new(table: &Table<'_>, bytes: usize) -> Self {
         Self {
-            buf: AlignedBuf::new(CHUNK.max(table.block_size() as usize)),
+            buf: AlignedBuf::new(bytes.max(table.block_size() as usize)),
             blocks: Vec::new(),
             used: 0,
         }

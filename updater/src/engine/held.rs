@@ -36,7 +36,7 @@ pub(super) fn run<'a, S: SlotIo>(
     let (full_tx, full_rx) = sync_channel(CHUNKS);
     for _ in 0..CHUNKS {
         // There is room for all of them.
-        let _ = empty_tx.send(Chunk::new(&table));
+        let _ = empty_tx.send(Chunk::new(&table, S::CHUNK_BYTES));
     }
     let held = thread::scope(|scope| {
         scope.spawn(move || read(io, &table, &empty_rx, &full_tx));

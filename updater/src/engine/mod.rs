@@ -16,7 +16,7 @@ mod unpack;
 use bootctl::Slot;
 
 pub use error::EngineError;
-pub use target::{SlotIo, Target, WholeDisk};
+pub use target::{CHUNK_BYTES, SlotIo, Target, WholeDisk};
 
 use crate::gates::Admitted;
 use crate::incoming::Tables;
@@ -91,7 +91,7 @@ pub fn check(
     let mut unpacker = Unpacker::new(&mut source, table)?;
     let mut content = blake3::Hasher::new();
     unpacker.check_len(tables.data_offset())?;
-    let mut chunk = Chunk::new(&table);
+    let mut chunk = Chunk::new(&table, CHUNK_BYTES);
     while unpacker.fill(&mut chunk, || false)? {
         let unpacked = Unpacked::new(chunk)?;
         content.update(unpacked.run().bytes());

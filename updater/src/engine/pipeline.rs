@@ -46,8 +46,9 @@ pub(super) fn run<'a, S: SlotIo>(
     let (compared_tx, compared_rx) = channel();
     for _ in 0..CHUNKS {
         // There is room for all of them.
-        let _ = empty_tx.send(Chunk::new(&table));
+        let _ = empty_tx.send(Chunk::new(&table, S::CHUNK_BYTES));
     }
+    let chunk = Chunk::new(&table, S::CHUNK_BYTES);
     thread::scope(|scope| {
         let unpacking = scope.spawn(move || {
             let mut unpacker = Unpacker::new(source, table)?;
@@ -58,7 +59,7 @@ pub(super) fn run<'a, S: SlotIo>(
         });
         let probing = scope.spawn(move || probe(prober, &full_rx, &probed_tx));
         let comparing =
-            scope.spawn(move || compare(read_back, comparing_io, &flushed_rx, &compared_tx));
+            scope.spawn(move || compare(read_back, comparing_io, chunk, &flushed_rx, &compared_tx));
         let writer = Writer {
             install: write,
             slot_io,
@@ -214,11 +215,11 @@ fn next(
 fn compare<'a>(
     mut install: Install<'a, ReadBack>,
     mut io: impl BlockIo,
+    mut chunk: Chunk,
     flushed: &Receiver<Flushed>,
     compared: &Sender<u64>,
 ) -> Result<Install<'a, ReadBack>, EngineError> {
     let table = *install.table();
-    let mut chunk = Chunk::new(&table);
     for flushed in flushed {
         install.flushed(&flushed)?;
         loop {

@@ -31,6 +31,9 @@ impl WholeDisk for Disk {
     }
 }
 
+/// Blocks are unpacked, written and read back in pieces of this many bytes.
+pub const CHUNK_BYTES: usize = 1024 * 1024;
+
 /// A slot's partition that can be read on other threads while it is written.
 pub trait SlotIo: BlockIo {
     /// Reads the same partition.
@@ -39,6 +42,9 @@ pub trait SlotIo: BlockIo {
     /// Bytes that are written before they are flushed, so that reading them back can start. A small segment costs
     /// flushes, a large one time at the end, when only its comparison is left to do.
     const SEGMENT: u64 = 32 * 1024 * 1024;
+
+    /// Bytes of a single request, or one block if that is larger.
+    const CHUNK_BYTES: usize = CHUNK_BYTES;
 
     /// Another view of the partition. What was written and flushed here is what the reader finds.
     ///

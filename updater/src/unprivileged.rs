@@ -1,4 +1,4 @@
-//! Processes of ours that have no privileges: our own executable with a hidden verb, another user, and one socket.
+//! Processes of ours that have no privileges: our own executable or one beside it, another user, and one socket.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
@@ -23,8 +23,8 @@ const NOBODY: (u32, u32) = (65534, 65534);
 pub(crate) struct Role<'a> {
     /// The program, our own executable if none.
     pub program: Option<&'a Path>,
-    /// The hidden verb.
-    pub verb: &'a str,
+    /// Its command line, with the name that it goes by.
+    pub words: (&'a str, &'a [&'a str]),
     /// The user that it runs as, if we are root.
     pub user: &'a str,
     /// Whether `nobody` will do on a system that has no such user.
@@ -57,8 +57,8 @@ impl Process {
         let kept = role.variables.iter().chain(&["RUST_LOG"]);
         let kept = kept.filter_map(|name| Some((*name, std::env::var_os(name)?)));
         command
-            .arg0("update_engine")
-            .arg(role.verb)
+            .arg0(role.words.0)
+            .args(role.words.1)
             .env_clear()
             .envs(kept.collect::<Vec<(&str, OsString)>>())
             .current_dir("/")

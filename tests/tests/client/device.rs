@@ -141,9 +141,17 @@ impl Device {
     /// Starts the service and waits until it listens.
     #[track_caller]
     pub fn serve(&self) -> Service {
+        self.serve_with(&[])
+    }
+
+    /// With these variables in its environment.
+    #[track_caller]
+    pub fn serve_with(&self, variables: &[(&str, &str)]) -> Service {
         let child = Program::UpdateEngine
             .command_after(":")
             .args(self.arguments("run"))
+            .env_remove("DBUS_SYSTEM_BUS_ADDRESS")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .spawn()
             .unwrap();

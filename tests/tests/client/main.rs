@@ -1,4 +1,4 @@
-//! `update_engine_client` on a disk image: in its own process, and against `update_engine run`.
+//! `update_engine_client` on a disk image: in its own process, and against `update_engine run`; and that on a bus.
 //!
 //! The disk, the keys and the payload are those of the tests with bad input.
 
@@ -18,6 +18,7 @@
 #[path = "../bad_input/fixture/mod.rs"]
 mod fixture;
 
+mod bus;
 mod device;
 mod download;
 mod in_process;

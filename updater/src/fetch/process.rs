@@ -13,7 +13,7 @@ pub const VERB: &str = "fetch";
 pub fn start(options: &FetchOptions, request: &Request) -> io::Result<Process> {
     let mut process = Process::start(&Role {
         program: options.program.as_deref(),
-        verb: VERB,
+        words: ("update_engine", &[VERB]),
         user: "tandem-fetch",
         or_nobody: true,
         variables: &[],

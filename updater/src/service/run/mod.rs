@@ -25,6 +25,7 @@ use self::connection::{Rights, converse};
 use self::shared::Shared;
 use super::Failure;
 use super::place::Place;
+use crate::bus;
 use crate::control_socket::{self, Channel, Reply};
 
 /// Clients that may be connected at once, of those that act and of those that look: neither can keep the others out.
@@ -91,6 +92,18 @@ impl Service {
             .spawn(move || service.accept(&listener))
             .map_err(|error| Failure::failed(format!("start listening: {error}")))?;
         Ok(())
+    }
+
+    /// Serves the system bus too, where there is one. It is that of the machine that runs: the service of another disk
+    /// has no business there, unless the environment names a bus.
+    fn join_bus(&self, place: &Place) {
+        if place.disk.is_some() && !bus::is_named() {
+            return;
+        }
+        let service = self.clone();
+        if let Err(error) = bus::keep(Arc::new(move || service.connect())) {
+            log::warn!("serve the system bus: {error}");
+        }
     }
 
     /// Ends listening in `run`, as far as new clients can tell. For the moment before this process ends.
@@ -193,6 +206,7 @@ pub fn run(place: &Place) -> Result<(), Failure> {
         return Ok(());
     };
     service.listen(run)?;
+    service.join_bus(place);
     // A disk that does not run is changed only when somebody asks for it.
     if place.disk.is_none() {
         alone::start(&service.shared)?;

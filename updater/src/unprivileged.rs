@@ -60,6 +60,8 @@ impl Process {
             .arg0(role.words.0)
             .args(role.words.1)
             .env_clear()
+            // Without this the C library keeps as much memory as the longest message had that somebody has sent.
+            .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .envs(kept.collect::<Vec<(&str, OsString)>>())
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))

@@ -1,7 +1,8 @@
-//! A small HTTP server on the loopback interface, for guests that fetch payloads from the host.
+//! A small HTTP server on the loopback interface, for guests that fetch payloads from the host. It knows ranges, and
+//! counts what it sends.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,9 +24,12 @@ pub struct Server {
 #[derive(Debug)]
 struct Offer {
     file: Mutex<PathBuf>,
-    /// The connection stalls after so many bytes of the file.
+    /// Place in the file from which on nothing more is sent.
     stall_at: AtomicU64,
+    /// Place in the file that the latest download has got to.
     sent: AtomicU64,
+    total: AtomicU64,
+    requests: AtomicU64,
 }
 
 impl Server {
@@ -44,6 +48,8 @@ impl Server {
             file: Mutex::new(file.into()),
             stall_at: AtomicU64::new(u64::MAX),
             sent: AtomicU64::new(0),
+            total: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
         });
         let shared = Arc::clone(&offer);
         std::thread::spawn(move || {
@@ -56,21 +62,36 @@ impl Server {
         Ok(Self { port, offer })
     }
 
-    /// Offers another file from now on.
+    /// Offers another file from now on, and counts anew.
     pub fn offer(&self, file: impl Into<PathBuf>) {
         *self
             .offer
             .file
             .lock()
             .unwrap_or_else(PoisonError::into_inner) = file.into();
+        for count in [&self.offer.total, &self.offer.requests] {
+            count.store(0, Ordering::SeqCst);
+        }
     }
 
-    /// From now on a download stops for good after `bytes`, with the connection left open.
+    /// From now on a download stops for good at this place in the file, with the connection left open.
     pub fn stall_at(&self, bytes: u64) {
         self.offer.stall_at.store(bytes, Ordering::SeqCst);
     }
 
-    /// Bytes of the file handed to the network during the latest download.
+    /// Bytes of the file handed to the network since it was offered.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.offer.total.load(Ordering::SeqCst)
+    }
+
+    /// Requests since then.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.offer.requests.load(Ordering::SeqCst)
+    }
+
+    /// The place in the file up to which the latest download was handed to the network.
     #[must_use]
     pub fn sent(&self) -> u64 {
         self.offer.sent.load(Ordering::SeqCst)
@@ -81,12 +102,25 @@ impl Server {
     pub fn url(&self) -> String {
         format!("http://{HOST}:{}/payload", self.port)
     }
+
+    /// The address on this machine.
+    #[must_use]
+    pub fn local_url(&self) -> String {
+        format!("http://localhost:{}/payload", self.port)
+    }
 }
 
 fn answer(mut connection: TcpStream, offer: &Offer) -> Result<()> {
     let mut request = BufReader::new(connection.try_clone()?).take(16 << 10);
+    let (mut range, mut condition) = (None, None);
     let mut line = String::new();
     while request.read_line(&mut line)? > 2 {
+        let field = line.split_once(':');
+        match field.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())) {
+            Some((name, value)) if name == "range" => range = parse(value),
+            Some((name, value)) if name == "if-range" => condition = Some(value.to_owned()),
+            _ => {}
+        }
         line.clear();
     }
     let path = offer
@@ -94,32 +128,58 @@ fn answer(mut connection: TcpStream, offer: &Offer) -> Result<()> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    let mut file = File::open(path)?;
+    let mut file = File::open(&path)?;
     let length = file.metadata()?.len();
+    // Each file keeps its name.
+    let tag = format!("\"{}\"", blake3::hash(path.as_os_str().as_encoded_bytes()));
+    let range = range.filter(|(first, _)| {
+        *first < length && condition.as_ref().is_none_or(|known| *known == tag)
+    });
+    let (start, end) = match range {
+        None => (0, length),
+        Some((first, last)) => (first, length.min(last.unwrap_or(length).saturating_add(1))),
+    };
+    match range {
+        None => write!(connection, "HTTP/1.0 200 OK\r\n")?,
+        Some(_) => write!(
+            connection,
+            "HTTP/1.0 206 Partial Content\r\nContent-Range: bytes {start}-{}/{length}\r\n",
+            end.saturating_sub(1)
+        )?,
+    }
     write!(
         connection,
-        "HTTP/1.0 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "ETag: {tag}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        end.saturating_sub(start)
     )?;
-    offer.sent.store(0, Ordering::SeqCst);
+    offer.requests.fetch_add(1, Ordering::SeqCst);
+    offer.sent.store(start, Ordering::SeqCst);
+    file.seek(SeekFrom::Start(start))?;
     let mut buffer = vec![0; 64 << 10];
-    let mut left = length;
-    while left > 0 {
-        let sent = offer.sent.load(Ordering::SeqCst);
-        let allowed = offer.stall_at.load(Ordering::SeqCst).saturating_sub(sent);
+    let mut at = start;
+    while at < end {
+        let allowed = offer.stall_at.load(Ordering::SeqCst).saturating_sub(at);
         if allowed == 0 {
             std::thread::sleep(Duration::from_millis(20));
             continue;
         }
-        let wanted = usize::try_from(allowed.min(left))
+        let wanted = usize::try_from(allowed.min(end - at))
             .unwrap_or(usize::MAX)
             .min(buffer.len());
         let chunk = buffer.get_mut(..wanted).unwrap_or_default();
         file.read_exact(chunk)?;
         connection.write_all(chunk)?;
-        offer.sent.fetch_add(wanted as u64, Ordering::SeqCst);
-        left -= wanted as u64;
+        at += wanted as u64;
+        offer.sent.store(at, Ordering::SeqCst);
+        offer.total.fetch_add(wanted as u64, Ordering::SeqCst);
     }
     Ok(())
+}
+
+/// First byte, and the last where it is named.
+fn parse(range: &str) -> Option<(u64, Option<u64>)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    Some((first.parse().ok()?, last.parse().ok()))
 }
 
 #[cfg(test)]
@@ -141,5 +201,14 @@ mod tests {
         assert!(answer.starts_with(b"HTTP/1.0 200 OK\r\n"));
         assert!(answer.ends_with(&vec![7; 200_000]));
         assert_eq!(server.sent(), 200_000);
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
+        connection
+            .write_all(b"GET /payload HTTP/1.0\r\nRange: bytes=199990-\r\n\r\n")
+            .unwrap();
+        let mut answer = Vec::new();
+        connection.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.0 206 "));
+        assert!(answer.ends_with(b"\r\n\r\n\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07"));
+        assert_eq!((server.total(), server.requests()), (200_010, 2));
     }
 }

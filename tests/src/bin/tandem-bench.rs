@@ -1,6 +1,7 @@
 //! Benchmarks that print ratios of one run; nothing here passes or fails by the clock.
 //!
-//! `tests/bench install` races `update_engine apply` against `zstd -dc | dd conv=fsync` writing the same content.
+//! `tests/bench install` races `update_engine apply` against `zstd -dc | dd conv=fsync` writing the same content;
+//! `tests/bench stream` races an update over HTTP against `update_engine apply`.
 
 #[path = "tandem-bench/install.rs"]
 mod install;
@@ -8,6 +9,8 @@ mod install;
 mod material;
 #[path = "tandem-bench/measure.rs"]
 mod measure;
+#[path = "tandem-bench/stream.rs"]
+mod stream;
 
 use std::path::PathBuf;
 
@@ -47,6 +50,19 @@ enum Benchmark {
         #[arg(long, default_value_t = 9)]
         level: u8,
     },
+    /// An update over HTTP by the service against an installation from a file, with memory, and what is read and fetched
+    /// again after a kill
+    Stream {
+        /// Size of the image, MiB
+        #[arg(long, default_value_t = 600)]
+        size_mib: u64,
+        /// Interleaved pairs
+        #[arg(long, default_value_t = 5)]
+        pairs: usize,
+        /// zstd level of the payload
+        #[arg(long, default_value_t = 9)]
+        level: u8,
+    },
 }
 
 fn main() -> anyhow::Result<()> {
@@ -60,6 +76,15 @@ fn main() -> anyhow::Result<()> {
             let material =
                 material::prepare(&arguments.bin_dir, &arguments.work_dir, size_mib, level)?;
             install::run(&arguments.bin_dir, &material, pairs)
+        }
+        Benchmark::Stream {
+            size_mib,
+            pairs,
+            level,
+        } => {
+            let material =
+                material::prepare(&arguments.bin_dir, &arguments.work_dir, size_mib, level)?;
+            stream::run(&arguments.bin_dir, &material, pairs)
         }
     }
 }

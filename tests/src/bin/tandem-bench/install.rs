@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -46,11 +46,18 @@ pub fn run(bin: &Path, material: &Material, pairs: usize) -> Result<()> {
     sizes(bin)
 }
 
-fn apply(bin: &Path, material: &Material) -> Result<Cost> {
+/// A disk to install to, in whose slot B no block is one of the image.
+pub fn fresh_disk(material: &Material) -> Result<PathBuf> {
     let disk = material.disk.with_extension("run");
     fs::copy(&material.disk, &disk)?;
     let (start, length) = slot_b(&disk)?;
     randomize(&disk, start, length)?;
+    Ok(disk)
+}
+
+/// An installation from a file.
+pub fn apply(bin: &Path, material: &Material) -> Result<Cost> {
+    let disk = fresh_disk(material)?;
     measure::run(
         Command::new(bin.join("update_engine"))
             .arg("apply")
@@ -101,7 +108,8 @@ fn randomize(path: &Path, start: u64, length: u64) -> Result<()> {
     Ok(())
 }
 
-fn slot_b(disk: &Path) -> Result<(u64, u64)> {
+/// First byte and length of slot B.
+pub fn slot_b(disk: &Path) -> Result<(u64, u64)> {
     let mut file = File::open(disk)?;
     let table = gptman::GPT::find_from(&mut file).context("read the partition table")?;
     let entry = &table[4];
@@ -133,7 +141,11 @@ fn status(bin: &Path, material: &Material) -> Result<()> {
 }
 
 fn sizes(bin: &Path) -> Result<()> {
-    for (name, limit) in [("update_engine", 5), ("tandem-bootctl", 2)] {
+    for (name, limit) in [
+        ("update_engine", 5),
+        ("update_engine_client", 5),
+        ("tandem-bootctl", 2),
+    ] {
         let path = bin.join(name);
         let bytes = fs::metadata(&path)
             .with_context(|| format!("open {}", path.display()))?
@@ -147,7 +159,7 @@ fn sizes(bin: &Path) -> Result<()> {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a figure for people")]
-fn mib(kib: u64) -> f64 {
+pub fn mib(kib: u64) -> f64 {
     kib as f64 / 1024.0
 }
 

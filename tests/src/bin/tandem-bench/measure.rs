@@ -55,6 +55,24 @@ fn peak(child: &Child) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Memory of a process and all that it has started, each shared page counted once among those that share it (Pss), in
+/// KiB; 0 for one that has ended.
+pub fn pss_kib(process: u32) -> u64 {
+    let folder = format!("/proc/{process}");
+    let rollup = fs::read_to_string(format!("{folder}/smaps_rollup")).unwrap_or_default();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:"));
+    let own = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    let mut sum: u64 = own.unwrap_or(0);
+    let threads = fs::read_dir(format!("{folder}/task"));
+    for thread in threads.into_iter().flatten().flatten() {
+        let children = fs::read_to_string(thread.path().join("children")).unwrap_or_default();
+        for child in children.split_whitespace().filter_map(|id| id.parse().ok()) {
+            sum += pss_kib(child);
+        }
+    }
+    sum
+}
+
 /// Median, smallest and largest of some samples.
 #[derive(Clone, Copy, Debug)]
 pub struct Spread {
@@ -92,6 +110,16 @@ mod tests {
         assert_eq!((odd.median, odd.min, odd.max), (2.0, 1.0, 3.0));
         assert_eq!(Spread::of(&[1.0, 2.0]).unwrap().median, 1.5);
         assert!(Spread::of(&[]).is_none());
+    }
+
+    #[test]
+    fn memory_counts_children() {
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let own = pss_kib(std::process::id());
+        assert!(own > pss_kib(child.id()) && pss_kib(child.id()) > 0);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(pss_kib(child.id()), 0);
     }
 
     #[test]

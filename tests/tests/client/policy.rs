@@ -150,17 +150,37 @@ fn without_a_window_it_reboots_at_once_and_with_off_never() {
     for (strategy, reboots) in [("reboot", true), ("off", false), ("etcd-lock", false)] {
         let device = Device::both();
         let web = Web::start(&lab().good);
-        configure(&device, &web, "");
-        let update = format!("-update -payload {}", device.payload());
-        device.client(&update).succeeds(&"update");
-        configure(&device, &web, &format!("REBOOT_STRATEGY={strategy}\n"));
+        configure(&device, &web, "REBOOT_STRATEGY=off\n");
         let mut alone = Alone::new(&device, None);
+        alone.pass(HOUR);
+        assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
+        configure(&device, &web, &format!("REBOOT_STRATEGY={strategy}\n"));
+        let before = NOON + alone.now;
+        // As after a crash of the service.
+        drop(alone);
+        let mut alone = Alone::new(&device, None);
+        alone.now = before - NOON;
         alone.pass(DAY);
         assert_eq!(!alone.reboots.is_empty(), reboots, "{strategy}");
         if reboots {
-            assert_eq!(alone.reboots[0], NOON);
+            assert_eq!(alone.reboots[0], before);
         }
     }
+}
+
+#[test]
+fn a_release_that_the_loader_did_not_start_causes_no_endless_reboots() {
+    let device = Device::both();
+    let web = Web::start(&lab().good);
+    configure(&device, &web, "");
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).succeeds(&"update");
+    let mut alone = Alone::new(&device, None);
+    alone.pass(3 * DAY);
+    assert_eq!(alone.reboots, [0; 0]);
+    assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
+    // Something newer would be taken.
+    assert!(alone.looks.len() > 10 && web.sent() > 0);
 }
 
 #[test]

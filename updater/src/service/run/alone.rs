@@ -7,6 +7,7 @@ use std::thread;
 
 use bootctl::exit::Exit;
 
+use super::inherited::inherited;
 use super::shared::Shared;
 use crate::control_socket::Payload;
 use crate::health::reboot::reboot;
@@ -34,6 +35,8 @@ pub struct Device {
     said: BTreeSet<String>,
     /// The running slot was seen to be confirmed, which it then stays.
     confirmed: bool,
+    /// The release that the last reboot should have started: there is none for it any more.
+    inherited: Option<String>,
 }
 
 impl std::fmt::Debug for Device {
@@ -63,11 +66,23 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<(), Failure> {
 
 impl Device {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
+        let place = shared.place();
+        let (status, _) = shared.status();
+        let waiting = status.operation == Operation::UpdatedNeedReboot;
+        let waiting = waiting.then(|| status.version().to_owned());
+        let run = place.run.as_deref();
+        let inherited = run.and_then(|run| inherited(run, waiting.as_deref()));
+        if let Some(version) = inherited.as_ref().filter(|_| waiting == inherited) {
+            log::warn!(
+                "{version} was staged when this machine started, and was not booted; this device does not reboot for it by itself"
+            );
+        }
         Self {
-            root: shared.place().root.clone().unwrap_or_else(|| "/".into()),
+            root: place.root.clone().unwrap_or_else(|| "/".into()),
             shared,
             said: BTreeSet::new(),
             confirmed: false,
+            inherited,
         }
     }
 
@@ -79,6 +94,9 @@ impl Device {
             Boot::default()
         });
         self.confirmed |= boot.confirmed;
+        if boot.staged.is_none() {
+            self.inherited = None;
+        }
         boot
     }
 }
@@ -123,10 +141,11 @@ impl World for Device {
             true => self.boot(),
             false => Boot::default(),
         };
+        let staged = boot.staged.filter(|_| waits).map(|staged| staged.version);
         Doing {
             confirmed: self.confirmed,
             busy,
-            staged: boot.staged.filter(|_| waits).map(|staged| staged.version),
+            staged: staged.filter(|version| self.inherited.as_ref() != Some(version)),
             ended: ended.map(|(number, end)| (number, outcome(end.err()))),
         }
     }

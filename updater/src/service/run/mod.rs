@@ -3,6 +3,7 @@
 
 mod alone;
 mod connection;
+mod inherited;
 mod shared;
 mod socket;
 

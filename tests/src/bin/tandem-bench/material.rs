@@ -72,7 +72,7 @@ fn make(bin: &Path, folder: &Path, material: &Material, level: u8) -> Result<()>
     )?;
 
     let tree = folder.join("tree");
-    copy_some_of_usr(&tree, material.size / 100 * 97)?;
+    copy_some_of_usr(&tree, material.size / 100 * 95)?;
     release_files(&tree, "2.0.0", 2)?;
     let size = material.size.to_string();
     call(

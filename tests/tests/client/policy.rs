@@ -105,7 +105,9 @@ impl World for Alone {
         self.looks.push(self.now);
         let number = self.device.look(settings, stick);
         let start = Instant::now();
-        while self.device.doing().busy {
+        // That it is over is known a little later than that it rests.
+        let ended = |doing: Doing| doing.ended.map(|(number, _)| number);
+        while number.is_some() && ended(self.device.doing()) != number {
             assert!(start.elapsed() < PATIENCE);
             sleep(Duration::from_millis(5));
         }

@@ -51,6 +51,8 @@ pub enum ConfirmedError {
     NoSignature,
     #[error("{0} of the confirmed record is missing or malformed")]
     Variable(&'static str),
+    #[error("the medium does not give the confirmed record")]
+    Unreadable,
 }
 
 impl ConfirmedRecord {

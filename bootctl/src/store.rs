@@ -5,7 +5,7 @@ mod span;
 use core::fmt::{Debug, Display};
 
 pub use self::span::ByteSpan;
-pub(crate) use self::span::{read_span, write_span};
+pub(crate) use self::span::{read_span, read_span_or_zeros, write_span};
 use crate::descriptor::MAX_ENV_BYTES;
 use crate::gpt::{Gpt, GptError};
 use crate::grub_env::{self, EditError};
@@ -33,18 +33,29 @@ pub enum StoreError<E: Debug + Display> {
     Env(#[from] EditError),
 }
 
+/// A state that can't be read is lost like one that is damaged: writing it again mends both.
+fn decoded(
+    readable: bool,
+    decode: impl FnOnce() -> Result<BootState, LostReason>,
+) -> Result<BootState, LostReason> {
+    match readable {
+        true => decode(),
+        false => Err(LostReason::Unreadable),
+    }
+}
+
 /// Where a loader keeps the boot state.
 pub trait SlotStore<B: BlockIo> {
     /// Reads the state. Touches the disk.
     ///
     /// # Errors
-    /// The medium can't be read; a store without a usable state is no error.
+    /// The state has no form outside this store; a store without a usable state, or one that can't be read, is no error.
     fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>>;
 
     /// Makes every copy of the store hold `state`, and flushes. `false` when they did: nothing is written then.
     ///
     /// # Errors
-    /// The medium can't be read or written, or the state has no form in this store. After a failed write the store
+    /// The medium can't be written, or the state has no form in this store. After a failed write the store
     /// holds the old state, the new one or none.
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>>;
 }
@@ -80,16 +91,16 @@ pub struct GrubBlockStore {
 impl<B: BlockIo> SlotStore<B> for GrubBlockStore {
     fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let block = read_span(io, self.block, &mut buffer).map_err(StoreError::Io)?;
+        let (block, readable) = read_span_or_zeros(io, self.block, &mut buffer);
         Ok(Reading {
-            state: grub_env::decode(block),
+            state: decoded(readable, || grub_env::decode(block)),
             degraded: !grub_env::is_editable(block),
         })
     }
 
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let block = read_span(io, self.block, &mut buffer).map_err(StoreError::Io)?;
+        let (block, _) = read_span_or_zeros(io, self.block, &mut buffer);
         if grub_env::decode(block) == Ok(*state) && grub_env::is_editable(block) {
             return Ok(false);
         }
@@ -108,16 +119,16 @@ pub struct UbootEnvStore {
 impl<B: BlockIo> SlotStore<B> for UbootEnvStore {
     fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let copy = read_span(io, self.copy, &mut buffer).map_err(StoreError::Io)?;
+        let (copy, readable) = read_span_or_zeros(io, self.copy, &mut buffer);
         Ok(Reading {
-            state: uboot_env::decode(copy, Layout::Single),
+            state: decoded(readable, || uboot_env::decode(copy, Layout::Single)),
             degraded: false,
         })
     }
 
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let copy = read_span(io, self.copy, &mut buffer).map_err(StoreError::Io)?;
+        let (copy, _) = read_span_or_zeros(io, self.copy, &mut buffer);
         if uboot_env::decode(copy, Layout::Single) == Ok(*state) {
             return Ok(false);
         }
@@ -134,18 +145,18 @@ pub struct RedundantEnvStore {
 }
 
 impl RedundantEnvStore {
-    /// State and serial number of both copies; `None` where the CRC differs.
-    fn copies<B: BlockIo>(&self, io: &mut B) -> Result<[Option<EnvCopy>; 2], StoreError<B::Error>> {
+    /// State and serial number of both copies; `None` where the CRC differs or there is nothing to read.
+    fn copies<B: BlockIo>(&self, io: &mut B) -> [Option<EnvCopy>; 2] {
         let mut found = [None; 2];
         let mut buffer = [0; MAX_ENV_BYTES];
         for (place, span) in found.iter_mut().zip(self.copies) {
-            let bytes = read_span(io, span, &mut buffer).map_err(StoreError::Io)?;
+            let (bytes, _) = read_span_or_zeros(io, span, &mut buffer);
             *place = UbootEnv::new(bytes, Layout::Redundant).map(|env| EnvCopy {
                 serial: env.serial(),
                 state: uboot_env::decode(bytes, Layout::Redundant),
             });
         }
-        Ok(found)
+        found
     }
 }
 
@@ -162,7 +173,7 @@ fn current_copy(copies: &[Option<EnvCopy>; 2]) -> Option<(usize, EnvCopy)> {
 
 impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
     fn read(&mut self, io: &mut B) -> Result<Reading, StoreError<B::Error>> {
-        let copies = self.copies(io)?;
+        let copies = self.copies(io);
         Ok(Reading {
             state: current_copy(&copies).map_or(Err(LostReason::BadCrc), |(_, c)| c.state),
             degraded: copies.iter().any(Option::is_none),
@@ -172,7 +183,7 @@ impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
     /// Writes the copy that is not current, then the other, so that no later damage to one of them brings an older
     /// state back.
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
-        let copies = self.copies(io)?;
+        let copies = self.copies(io);
         let holds = |copy: &Option<EnvCopy>| copy.is_some_and(|c| c.state == Ok(*state));
         if copies.iter().all(holds) {
             return Ok(false);
@@ -185,7 +196,7 @@ impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
             (second, first)
         };
         let mut buffer = [0; MAX_ENV_BYTES];
-        let bytes = read_span(io, now, &mut buffer).map_err(StoreError::Io)?;
+        let (bytes, _) = read_span_or_zeros(io, now, &mut buffer);
         for (span, serial) in [
             (older, serial.wrapping_add(1)),
             (now, serial.wrapping_add(2)),

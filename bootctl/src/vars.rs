@@ -38,6 +38,8 @@ pub enum LostReason {
     Malformed(usize),
     #[error("its CRC differs")]
     BadCrc,
+    #[error("the medium does not give it")]
+    Unreadable,
 }
 
 /// The state holds a number that is not one decimal digit, which only a foreign GPT edit can bring about.

@@ -21,7 +21,7 @@ impl<B: BlockIo> Control<B> {
         mut new_guid: impl FnMut() -> Guid,
     ) -> Result<bool, ControlError<B::Error>> {
         self.reload()?;
-        let Some(record) = self.read_confirmed()?.ok().filter(|record| record.fresh) else {
+        let Some(record) = self.read_confirmed().ok().filter(|record| record.fresh) else {
             return Ok(false);
         };
         self.gpt.set_disk_guid(new_guid());

@@ -134,7 +134,7 @@ impl<B: BlockIo> Control<B> {
     /// I/O. A lost environment or a damaged record is part of the report.
     pub fn state(&mut self) -> Result<StateReport, ControlError<B::Error>> {
         let reading = self.read_authority()?;
-        let record = self.read_confirmed()?;
+        let record = self.read_confirmed();
         let mirror = match self.authority {
             Authority::Gpt => None,
             _ => Some(self.gpt.boot_state()?),
@@ -236,21 +236,13 @@ impl<B: BlockIo> Control<B> {
         Ok(GptStore { gpt }.write(io, state)?)
     }
 
-    fn read_confirmed(
-        &mut self,
-    ) -> Result<Result<ConfirmedRecord, ConfirmedError>, ControlError<B::Error>> {
+    fn read_confirmed(&mut self) -> Result<ConfirmedRecord, ConfirmedError> {
         let mut block = [0; CONFIRMED_BYTES];
-        self.read_confirmed_block(&mut block)?;
-        Ok(ConfirmedRecord::decode(&block))
-    }
-
-    fn read_confirmed_block(
-        &mut self,
-        block: &mut [u8; CONFIRMED_BYTES],
-    ) -> Result<(), ControlError<B::Error>> {
-        store::read_span(&mut self.io, self.oem_config.confirmed(), block)
-            .map_err(ControlError::Io)?;
-        Ok(())
+        let span = self.oem_config.confirmed();
+        match store::read_span_or_zeros(&mut self.io, span, &mut block) {
+            (_, true) => ConfirmedRecord::decode(&block),
+            (_, false) => Err(ConfirmedError::Unreadable),
+        }
     }
 
     /// Writes the confirmed record and flushes. `false` where it says the same already.
@@ -259,13 +251,13 @@ impl<B: BlockIo> Control<B> {
         record: &ConfirmedRecord,
     ) -> Result<bool, ControlError<B::Error>> {
         let mut block = [0; CONFIRMED_BYTES];
-        self.read_confirmed_block(&mut block)?;
+        let span = self.oem_config.confirmed();
+        let _ = store::read_span_or_zeros(&mut self.io, span, &mut block);
         if ConfirmedRecord::decode(&block) == Ok(*record) {
             return Ok(false);
         }
         record.encode(&mut block).map_err(store::StoreError::Env)?;
-        store::write_span(&mut self.io, self.oem_config.confirmed(), &block)
-            .map_err(ControlError::Io)?;
+        store::write_span(&mut self.io, span, &block).map_err(ControlError::Io)?;
         Ok(true)
     }
 }

@@ -96,7 +96,7 @@ impl<B: BlockIo> Control<B> {
         &mut self,
         reason: LostReason,
     ) -> Result<BootState, ControlError<B::Error>> {
-        let recorded = self.read_confirmed()?.ok().map(|record| record.slot);
+        let recorded = self.read_confirmed().ok().map(|record| record.slot);
         let mirror = self.gpt.boot_state()?;
         let state = rebuild(mirror, recorded).ok_or(ControlError::NoSource(reason))?;
         log::warn!(
@@ -110,7 +110,7 @@ impl<B: BlockIo> Control<B> {
 
     /// The record must name a confirmed slot and the PARTUUIDs of this disk.
     fn repair_confirmed(&mut self, state: &BootState) -> Result<bool, ControlError<B::Error>> {
-        let found = self.read_confirmed()?;
+        let found = self.read_confirmed();
         let good = found.ok().map(|record| record.slot);
         let good = good.filter(|&slot| state.get(slot).is_confirmed());
         let Some(slot) = good.or(state.best_confirmed()) else {

@@ -131,7 +131,7 @@ impl<B: BlockIo> Control<B> {
     }
 
     fn name_confirmed(&mut self, slot: Slot) -> Result<(), ControlError<B::Error>> {
-        let old = self.read_confirmed()?;
+        let old = self.read_confirmed();
         if old.is_ok_and(|record| record.slot == slot) {
             return Ok(());
         }

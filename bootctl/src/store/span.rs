@@ -69,14 +69,41 @@ pub fn read_span<'a, B: BlockIo>(
     Ok(buffer.get_mut(..length).unwrap_or_default())
 }
 
-/// Writes `bytes` to a span, keeping the other bytes of its first and last sector, and flushes.
+/// Like [`read_span`], but what the medium does not give is zeros; `false` then. A power cut may leave a sector that can't
+/// be read until it is written.
+pub fn read_span_or_zeros<'a, B: BlockIo>(
+    io: &mut B,
+    span: ByteSpan,
+    buffer: &'a mut [u8],
+) -> (&'a mut [u8], bool) {
+    let length = span.length.min(buffer.len());
+    let mut complete = true;
+    for piece in pieces(ByteSpan { length, ..span }, io.sector_size().len()) {
+        let Some(place) = buffer.get_mut(piece.at..piece.at.saturating_add(piece.length)) else {
+            continue;
+        };
+        let span = ByteSpan {
+            at: span.at.saturating_add(piece.at as u64),
+            length: piece.length,
+        };
+        if let Err(error) = read_span(io, span, place) {
+            log::warn!("read sector {}: {error}", piece.lba);
+            place.fill(0);
+            complete = false;
+        }
+    }
+    (buffer.get_mut(..length).unwrap_or_default(), complete)
+}
+
+/// Writes `bytes` to a span, keeping the other bytes of its first and last sector, and flushes. Other bytes that can't be
+/// read are lost already: they become zeros, because only a write makes their sector readable again.
 pub fn write_span<B: BlockIo>(io: &mut B, span: ByteSpan, bytes: &[u8]) -> Result<(), B::Error> {
     let size = io.sector_size().len();
     let mut sector = [0; MAX_SECTOR];
     for piece in pieces(span, size) {
         let sector = sector.get_mut(..size).unwrap_or_default();
-        if piece.length < size {
-            io.read_sectors(piece.lba, sector)?;
+        if piece.length < size && io.read_sectors(piece.lba, sector).is_err() {
+            sector.fill(0);
         }
         let bytes = bytes.iter().skip(piece.at).take(piece.length);
         for (place, byte) in sector.iter_mut().skip(piece.from).zip(bytes) {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::disk::{Event, Fault};
+use super::disk::{Event, Fault, Write};
 use super::judge::{Case, Judged, must};
 use super::operation::Operation;
 
@@ -67,8 +67,33 @@ pub fn order(case: &Case<'_>, log: &[Event]) -> Judged {
     Ok(())
 }
 
-/// Of an operation that was done: while the mirror is not written, the authority does not give what the mirror does not know.
-pub fn authority_last(case: &Case<'_>, log: &[Event]) -> Judged {
+/// Of an operation that was done: while the mirror is not written, the authority does not give what the mirror does not
+/// know; a slot is recorded as confirmed when the loader takes it for that.
+pub fn stores_in_order(case: &Case<'_>, log: &[Event]) -> Judged {
+    authority_last(case, log)?;
+    if case.operation != Operation::MarkSuccessful {
+        return Ok(());
+    }
+    let confirmed = &case.fixture.layout.confirmed;
+    let rank = |write: &Write| {
+        let place = write.at..write.at + write.data.len() as u64;
+        match target(case, &place) {
+            Target::Environment => 1,
+            table if table.is_table() => 0,
+            _ if place.start < confirmed.end && confirmed.start < place.end => 2,
+            _ => 3,
+        }
+    };
+    let ranks = log.iter().filter_map(|event| match event {
+        Event::Write(write) => Some(rank(write)),
+        Event::Flush => None,
+    });
+    must(4, ranks.is_sorted(), || {
+        "the order is not mirror, authority, record".to_owned()
+    })
+}
+
+fn authority_last(case: &Case<'_>, log: &[Event]) -> Judged {
     let gives = matches!(
         case.operation,
         Operation::Activate | Operation::Rollback | Operation::Install(_) | Operation::Resume(..)

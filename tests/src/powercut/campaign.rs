@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::cuts::{Cut, Depth, Random, enumerate};
+use super::cuts::{Cut, Depth, Kind, Random, Rest, enumerate};
 use super::disk::{Event, SimDisk};
 use super::facts::Facts;
 use super::fixture::{Board, Fixture};
@@ -32,6 +32,8 @@ pub struct Effort {
     pub repeat_one_of: u64,
     /// Requests fail one by one.
     pub faults: bool,
+    /// A store is lost besides, after each cut between whole writes.
+    pub losses: bool,
 }
 
 impl Effort {
@@ -43,6 +45,7 @@ impl Effort {
         random_runs: 20,
         repeat_one_of: 3,
         faults: true,
+        losses: true,
     };
     /// A choice of each kind.
     pub const QUICK: Self = Self {
@@ -52,6 +55,7 @@ impl Effort {
         random_runs: 2,
         repeat_one_of: 12,
         faults: true,
+        losses: true,
     };
     /// For very many states: every write is cut before, after and once inside.
     pub const WIDE: Self = Self {
@@ -61,6 +65,7 @@ impl Effort {
         random_runs: 1,
         repeat_one_of: 24,
         faults: false,
+        losses: false,
     };
 }
 
@@ -148,9 +153,20 @@ struct Worker<'a> {
     path: &'a [String],
     counts: Counts,
     media: HashSet<Key>,
-    /// Media that were judged, and whether after a first cut or later.
-    judged: HashSet<(Key, bool)>,
+    /// Media that were judged, and how strictly.
+    judged: HashSet<(Key, Strictness)>,
     findings: Vec<Finding>,
+}
+
+/// How much a medium may have lost by what led to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Strictness {
+    /// The first cut, between whole writes.
+    Whole,
+    /// The first cut, within a write.
+    Torn,
+    /// A mishap after another.
+    Later,
 }
 
 /// More findings than this of one job say nothing new.
@@ -214,7 +230,7 @@ impl<'a> Worker<'a> {
         match &self.case.states {
             Some(states) => {
                 must(11, result.is_ok(), || format!("it fails: {result:?}"))?;
-                super::audit::authority_last(&self.case, log)?;
+                super::audit::stores_in_order(&self.case, log)?;
                 completed(&self.case, disk, states, log)
             }
             None => Ok(()),
@@ -228,16 +244,28 @@ impl<'a> Worker<'a> {
         let seed = self.seed;
         let _ = enumerate(&start, log, depth, seed, &mut |cut, medium: Medium| {
             self.counts.cuts += 1;
-            if !self.judged.insert((medium.key(), false)) {
+            let damage = Damage::of(log, cut);
+            let strictness = match damage.ranges.is_empty() {
+                true => Strictness::Whole,
+                false => Strictness::Torn,
+            };
+            let known = self.judged.contains(&(medium.key(), Strictness::Whole));
+            if known || !self.judged.insert((medium.key(), strictness)) {
                 return Ok(());
             }
             self.media.insert(medium.key());
-            let damage = Damage::of(log, cut);
             number += 1;
             let again = number % self.effort.double_every.max(1) == 0;
             self.after_cut(log, cut, &medium, &damage, again);
             self.stop_if_enough()
         });
+    }
+
+    /// As it lies there after a first cut.
+    fn is_judged(&self, medium: &Medium) -> bool {
+        let key = medium.key();
+        let judged = |strictness| self.judged.contains(&(key, strictness));
+        judged(Strictness::Whole) || judged(Strictness::Torn)
     }
 
     fn stop_if_enough(&self) -> Result<(), ()> {
@@ -257,6 +285,14 @@ impl<'a> Worker<'a> {
         again: bool,
     ) {
         let facts = Facts::of(self.case.fixture, medium);
+        // It writes over the good copy of a table first.
+        if self.case.fixture.board == Board::X86Gptprio
+            && facts.tables == [None; 2]
+            && self.case.facts.tables.contains(&None)
+        {
+            self.counts.beyond_gptprio += 1;
+            return;
+        }
         let trace = |sector| {
             let mut lines = describe(log, sector);
             lines.push(format!("cut: {cut:?}"));
@@ -292,7 +328,7 @@ impl<'a> Worker<'a> {
         }
         for (what, lost) in losses(self.case.fixture, medium) {
             let relevant = matches!(what, "environment" | "primary header" | "backup header");
-            if relevant && damage.ranges.is_empty() {
+            if self.effort.losses && relevant && damage.ranges.is_empty() {
                 self.later(&lost, || {
                     let mut lines = trace(sector);
                     lines.push(format!("lost: {what}"));
@@ -300,8 +336,50 @@ impl<'a> Worker<'a> {
                 });
             }
         }
+        self.unreadable(log, cut, medium, damage, || trace(sector));
         for (future, second) in seconds {
             self.cut_again(medium, &second, future, || trace(sector));
+        }
+    }
+
+    /// The sector in which a write was cut may not be readable until it is written.
+    fn unreadable(
+        &mut self,
+        log: &[Event],
+        cut: Cut,
+        medium: &Medium,
+        damage: &Damage,
+        trace: impl Fn() -> Vec<String>,
+    ) {
+        let sector = self.case.fixture.sector_size.bytes();
+        let (Kind::Torn { keep, rest }, Some(Event::Write(write))) = (cut.kind, log.get(cut.event))
+        else {
+            return;
+        };
+        if rest != Rest::Random {
+            return;
+        }
+        let lba = (write.at + keep as u64) / sector;
+        let noise = SimDisk::new(medium.clone(), None);
+        noise.make_unreadable(lba);
+        let medium = noise.now();
+        let facts = Facts::of(self.case.fixture, &medium);
+        if self.case.fixture.board == Board::X86Gptprio && facts.tables == [None; 2] {
+            self.counts.beyond_gptprio += 1;
+            return;
+        }
+        let damage = Damage {
+            unreadable: Some(lba),
+            more: true,
+            ..damage.clone()
+        };
+        self.counts.recoveries += 1;
+        if let Err(violation) = recover(&self.case, &medium, &facts, Future::Healthy, &damage) {
+            self.note(Err(violation), &medium, || {
+                let mut lines = trace();
+                lines.push(format!("sector {lba} can't be read"));
+                lines
+            });
         }
     }
 
@@ -331,7 +409,7 @@ impl<'a> Worker<'a> {
 
     /// Judges a medium after more than one mishap.
     fn later(&mut self, medium: &Medium, trace: impl Fn() -> Vec<String>) -> bool {
-        if !self.judged.insert((medium.key(), true)) {
+        if !self.judged.insert((medium.key(), Strictness::Later)) {
             return false;
         }
         self.media.insert(medium.key());
@@ -445,7 +523,6 @@ fn random_cut(medium: &Medium, log: &[Event], random: &mut Random) -> Option<(Cu
     };
     let length = write.data.len() as u64;
     let keep = usize::try_from(random.below(length)).ok()?;
-    use super::cuts::{Kind, Rest};
     let rests = [Rest::Old, Rest::Random, Rest::Zeros, Rest::Ones];
     let kind = match random.below(4) {
         0 => Kind::Torn {

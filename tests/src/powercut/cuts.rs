@@ -148,6 +148,15 @@ pub fn enumerate<E>(
         let earlier = pending.len();
         pending.push(write);
         let amid = amid_changes(&durable, write, depth, &mut random);
+        for survivors in subsets(earlier + 1, depth, &mut random) {
+            let kind = Kind::After;
+            let cut = Cut {
+                event,
+                kind,
+                survivors,
+            };
+            visit(cut, with_survivors(&durable, &pending, survivors))?;
+        }
         for survivors in subsets(earlier, depth, &mut random) {
             let base = with_survivors(&durable, &pending, survivors);
             let mut kinds = kinds(write.data.len(), start, depth, &mut random);
@@ -165,15 +174,6 @@ pub fn enumerate<E>(
                 };
                 visit(cut, torn(base.clone(), write, cut))?;
             }
-        }
-        for survivors in subsets(earlier + 1, depth, &mut random) {
-            let kind = Kind::After;
-            let cut = Cut {
-                event,
-                kind,
-                survivors,
-            };
-            visit(cut, with_survivors(&durable, &pending, survivors))?;
         }
     }
     Ok(())

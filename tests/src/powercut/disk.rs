@@ -1,6 +1,7 @@
 //! The simulated disk: a volatile cache over a [`Medium`], stricter than hardware, that records what is asked of it and
 //! fails where it is told to.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,6 +10,7 @@ use bootctl::gpt::LbaRange;
 use bootctl::{BlockIo, SectorSize};
 use updater::engine::{SlotIo, WholeDisk};
 
+use super::cuts::Random;
 use super::medium::Medium;
 
 /// One write as it reached the device.
@@ -57,6 +59,10 @@ pub enum SimError {
         lba: u64,
         length: usize,
     },
+    /// A sector whose writing was interrupted, until it is written again.
+    Unreadable {
+        lba: u64,
+    },
 }
 
 impl fmt::Display for SimError {
@@ -64,6 +70,7 @@ impl fmt::Display for SimError {
         match self {
             Self::Failed(fault) => write!(f, "EIO ({fault:?})"),
             Self::Unaligned { length } => write!(f, "{length} bytes are no whole sectors"),
+            Self::Unreadable { lba } => write!(f, "sector {lba} can't be read"),
             Self::OutOfRange { lba, length } => {
                 write!(f, "sector {lba}: {length} bytes lie outside the device")
             }
@@ -82,6 +89,8 @@ struct State {
     writes: usize,
     flushes: usize,
     abuse: Option<SimError>,
+    /// Sectors of the disk that can't be read until they are written.
+    unreadable: BTreeSet<u64>,
 }
 
 /// A view of the disk: all of it or one partition.
@@ -106,6 +115,7 @@ impl SimDisk {
             writes: 0,
             flushes: 0,
             abuse: None,
+            unreadable: BTreeSet::new(),
         };
         Self {
             state: Arc::new(Mutex::new(state)),
@@ -162,6 +172,25 @@ impl SimDisk {
             .any(|write| write.at < range.end && range.start < end(write))
     }
 
+    /// Nobody can read this sector of the disk until it is written. What a loader's model finds there is noise.
+    pub fn make_unreadable(&self, lba: u64) {
+        let mut state = self.state();
+        let at = lba * self.sector_size.bytes();
+        let mut random = Random::new(at);
+        let noise: Vec<u8> = (0..self.sector_size.len())
+            .map(|_| random.next().to_le_bytes()[3])
+            .collect();
+        state.now.write(at, &noise);
+        state.durable.write(at, &noise);
+        state.unreadable.insert(lba);
+    }
+
+    /// The sectors of the disk that still can't be read.
+    #[must_use]
+    pub fn unreadable(&self) -> Vec<u64> {
+        self.state().unreadable.iter().copied().collect()
+    }
+
     /// From now on nothing fails.
     pub fn heal(&self) {
         self.state().fault = None;
@@ -202,6 +231,11 @@ impl BlockIo for SimDisk {
 
     fn read_sectors(&mut self, lba: u64, buf: &mut [u8]) -> Result<(), SimError> {
         let at = self.place(lba, buf.len())?;
+        let sector = self.sector_size.bytes();
+        let sectors = at / sector..(at + buf.len() as u64) / sector;
+        if let Some(lba) = self.state().unreadable.range(sectors).next() {
+            return Err(SimError::Unreadable { lba: *lba });
+        }
         if self.state().now.read(at, buf) {
             Ok(())
         } else {
@@ -225,6 +259,9 @@ impl BlockIo for SimDisk {
         };
         if let Some(data) = data.get(..arrives).filter(|data| !data.is_empty()) {
             state.now.write(at, data);
+            let sector = self.sector_size.bytes();
+            let written = at / sector..(at + data.len() as u64) / sector;
+            state.unreadable.retain(|lba| !written.contains(lba));
             let data = data.into();
             state.log.push(Event::Write(Write { at, data }));
         }
@@ -316,6 +353,22 @@ mod tests {
         assert!(part.write_sectors(4, &[1; 512]).is_err());
         assert!(part.write_sectors(3, &[1; 512]).is_ok());
         assert_eq!(part.now().bytes(7 * 512, 1), [1]);
+    }
+
+    #[test]
+    fn an_unreadable_sector_is_cured_by_writing_it() {
+        let mut d = disk(None);
+        let mut buf = [0; 1024];
+        d.make_unreadable(5);
+        let lba = 5;
+        assert_eq!(
+            d.read_sectors(4, &mut buf),
+            Err(SimError::Unreadable { lba })
+        );
+        d.read_sectors(6, &mut buf).unwrap();
+        d.write_sectors(4, &[1; 1024]).unwrap();
+        d.read_sectors(4, &mut buf).unwrap();
+        assert!(d.unreadable().is_empty() && d.abuse().is_none());
     }
 
     #[test]

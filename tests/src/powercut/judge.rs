@@ -64,6 +64,8 @@ pub struct Damage {
     pub ranges: Vec<Range<u64>>,
     /// There is more that nobody has kept account of.
     pub more: bool,
+    /// A sector of the disk that can't be read until it is written.
+    pub unreadable: Option<u64>,
 }
 
 impl Damage {
@@ -74,7 +76,7 @@ impl Damage {
         match log.get(cut.event) {
             Some(Event::Write(write)) if torn => Self {
                 ranges: iter::once(write.at..write.at + write.data.len() as u64).collect(),
-                more: false,
+                ..Self::default()
             },
             _ => Self::default(),
         }
@@ -84,6 +86,7 @@ impl Damage {
     pub const MANY: Self = Self {
         ranges: Vec::new(),
         more: true,
+        unreadable: None,
     };
 
     fn touches(&self, place: &Range<u64>) -> bool {

@@ -106,17 +106,41 @@ impl Table {
     /// Where a header whose checksum holds, and entries whose checksum holds, start at sector `lba`.
     #[must_use]
     pub fn read(medium: &Medium, lba: u64) -> Option<Self> {
-        let table = Self::unchecked(medium, lba)?;
-        let size = usize::try_from(u32_at(&table.header, 12)).ok()?;
-        if size < 92 || u64_at(&table.header, 24) != lba {
-            return None;
-        }
-        let mut header = table.header.get(..size)?.to_vec();
-        let stored = u32_at(&header, 16);
-        put(&mut header, 16, &[0; 4]);
-        let good = crc32fast::hash(&header) == stored
-            && crc32fast::hash(&table.entries) == u32_at(&table.header, 88);
-        good.then_some(table)
+        Self::unchecked(medium, lba)
+            .filter(|table| table.header_is_good() && table.entries_are_good())
+    }
+
+    /// The header's checksum holds, it knows where it is, and everything lies in this order: first header, entries, usable
+    /// sectors, entries, second header.
+    #[must_use]
+    pub fn header_is_good(&self) -> bool {
+        let header = &self.header;
+        let size = u32_at(header, 12) as usize;
+        let Some(mut summed) = header.get(..size).map(<[u8]>::to_vec) else {
+            return false;
+        };
+        put(&mut summed, 16, &[0; 4]);
+        let sectors = (self.entries.len() as u64).div_ceil(header.len() as u64);
+        let [mine, other, first, last, entries] = [24, 32, 40, 48, 72].map(|at| u64_at(header, at));
+        let end = entries.saturating_add(sectors);
+        let in_order = match self.lba {
+            1 => entries >= 2 && end <= first && other > last,
+            lba => entries > last && end <= lba && other == 1,
+        };
+        size >= 92
+            && crc32fast::hash(&summed) == u32_at(header, 16)
+            && u32_at(header, 8) == 0x1_0000
+            && mine == self.lba
+            && !self.entries.is_empty()
+            && first >= sectors.saturating_add(2)
+            && first <= last
+            && in_order
+    }
+
+    /// The checksum of the entries holds.
+    #[must_use]
+    pub fn entries_are_good(&self) -> bool {
+        crc32fast::hash(&self.entries) == u32_at(&self.header, 88)
     }
 
     /// The same without any checksum: the signature is all that is looked at, as GRUB does.

@@ -4,6 +4,7 @@
 use super::device::{Start, confirm, healthy, start};
 use super::disk::{Event, SimDisk};
 use super::facts::Facts;
+use super::fixture::Board;
 use super::judge::{Case, Damage, Judged, Violation, foreign_variables, must, show};
 use super::medium::Medium;
 use super::operation::Operation;
@@ -44,6 +45,9 @@ pub fn recover(
     damage: &Damage,
 ) -> Result<Recovered, Violation> {
     let mut disk = SimDisk::new(medium.clone(), None);
+    if let Some(lba) = damage.unreadable {
+        disk.make_unreadable(lba);
+    }
     let fixture = case.fixture;
     let allowed = starts_allowed(facts.authority);
     let mut met_trial = false;
@@ -105,6 +109,20 @@ fn starts_allowed(authority: Option<State>) -> usize {
 /// Everything is mended.
 fn settled(case: &Case<'_>, disk: &mut SimDisk, before: &Facts, damage: &Damage) -> Judged {
     let medium = disk.now();
+    let sector = medium.sector_size().bytes();
+    // A slot is mended when it is written the next time.
+    let left = disk.unreadable().into_iter().find(|lba| {
+        let byte = lba * sector;
+        !case
+            .fixture
+            .layout
+            .usr
+            .iter()
+            .any(|usr| usr.contains(&byte))
+    });
+    must(11, left.is_none(), || {
+        format!("sector {left:?} can still not be read")
+    })?;
     let facts = Facts::of(case.fixture, &medium);
     case.judge_anytime(&medium, &facts, damage)?;
     let Some(state) = facts.authority else {
@@ -145,7 +163,9 @@ fn settled(case: &Case<'_>, disk: &mut SimDisk, before: &Facts, damage: &Damage)
         |copies: &[Option<Vec<u8>>]| copies.iter().all(|value| value.as_deref() == Some(b"kept"));
     let had = kept(&foreign_variables(case.fixture, &case.start));
     let torn = damage.touches_environment(case.fixture);
-    if had && !torn && before.copies_intact(case.fixture) {
+    // The script of this board keeps nothing but its own in its sector.
+    let shared = case.fixture.board != Board::Arm64Env;
+    if had && shared && !torn && before.copies_intact(case.fixture) {
         let copies = foreign_variables(case.fixture, &medium);
         must(7, kept(&copies), || {
             "a variable of somebody else is gone".to_owned()

@@ -26,6 +26,7 @@ const EFFORT: Effort = Effort {
     random_runs: 1,
     repeat_one_of: 20,
     faults: false,
+    losses: true,
 };
 
 const PLAN: Plan = Plan {

@@ -12,9 +12,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use crate::host_hash;
-use crate::powercut::disk::{Fault, SimDisk};
 use crate::powercut::fixture::{Board, Fixture};
-use crate::powercut::loader::{self, Attempt, Env};
 use crate::powercut::medium::Medium;
 use crate::powercut::real;
 use crate::qemu::{Bus, copy_sparse};
@@ -97,24 +95,7 @@ fn model(fixture: &Fixture, case: &Case) -> (Vec<LoaderLine>, Medium) {
     for (at, bytes) in &case.writes {
         medium.write(*at, bytes);
     }
-    let fault = case.medium_read_only.then_some(Fault::WritesFrom(0));
-    let mut disk = SimDisk::new(medium, fault);
-    let line = |attempt: &Attempt| LoaderLine {
-        slot: match attempt.slot {
-            0 => Slot::A,
-            _ => Slot::B,
-        },
-        tries: attempt.tries,
-        environment: match attempt.env {
-            Env::Ok => "ok",
-            Env::Lost => "lost",
-            Env::ReadOnly => "readonly",
-        }
-        .to_owned(),
-        table: if attempt.table { "ok" } else { "unusable" }.to_owned(),
-    };
-    let lines = loader::boot(fixture, &mut disk).iter().map(line).collect();
-    (lines, disk.now())
+    real::boot(fixture, &medium, !case.medium_read_only)
 }
 
 /// Every byte that the case changed, and the loader may have, as it was before.

@@ -37,6 +37,43 @@ fn a_lost_environment_is_rebuilt_without_its_trial() {
 }
 
 #[test]
+fn a_record_that_cannot_be_read_is_written_again() {
+    for_all(|mut control, _| {
+        let span = control.oem_config.confirmed();
+        control.io.bad_sector = Some(span.at / control.io.sector.bytes());
+        let unreadable = ConfirmedError::Unreadable;
+        assert_eq!(control.state().unwrap().confirmed_record, Err(unreadable));
+        assert!(control.sync().unwrap().confirmed_record);
+        assert_eq!(control.io.bad_sector, None);
+        check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+        assert!(!control.sync().unwrap().wrote());
+    });
+}
+
+#[test]
+fn an_environment_that_cannot_be_read_is_rebuilt() {
+    for_all(|mut control, store| {
+        let copies = match control.authority {
+            Authority::Gpt => return,
+            Authority::GrubBlock(store) => vec![store.block],
+            Authority::UbootEnv(store) => vec![store.copy],
+            Authority::Redundant(store) => store.copies.to_vec(),
+        };
+        let alone = copies.len() == 1;
+        for copy in copies {
+            control.io.bad_sector = Some(copy.at / control.io.sector.bytes());
+            let lost = control.state().unwrap().lost;
+            assert_eq!(lost, alone.then_some(LostReason::Unreadable), "{store:?}");
+            let report = control.sync().unwrap();
+            assert!(report.environment || report.lost.is_some());
+            assert_eq!(control.io.bad_sector, None);
+            check(&mut control, state(GOOD, UNBOOTABLE), Slot::A);
+            assert!(!control.sync().unwrap().wrote());
+        }
+    });
+}
+
+#[test]
 fn mirror_and_record_make_up_for_each_other() {
     for_all(|mut control, store| {
         if !has_mirror(store) {

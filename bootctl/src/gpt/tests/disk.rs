@@ -15,7 +15,7 @@ pub struct MemDisk {
     pub log: Vec<Option<(u64, Vec<u8>)>>,
     /// Writes and flushes that still succeed.
     pub budget: usize,
-    /// A sector that can't be read.
+    /// A sector that can't be read until it is written.
     pub bad_sector: Option<u64>,
 }
 
@@ -185,6 +185,8 @@ impl BlockIo for MemDisk {
         assert_ne!(lba, 0, "sector 0 is not ours");
         self.spend()?;
         let range = self.range(lba, data.len())?;
+        let sectors = lba..lba + (range.len() / self.sector.len()) as u64;
+        self.bad_sector = self.bad_sector.filter(|bad| !sectors.contains(bad));
         self.bytes[range].copy_from_slice(data);
         self.log.push(Some((lba, data.to_vec())));
         Ok(())

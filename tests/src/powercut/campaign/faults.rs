@@ -47,6 +47,16 @@ impl Worker<'_> {
         if matches!(fault, Fault::FlushLies(_)) {
             let survived = self.survives(&medium);
             self.counts.lies[usize::from(!survived)] += 1;
+            // What a lie has lost of the blocks must be found by reading them back.
+            let content = case.fixture.content(&medium, 1 - case.running);
+            let whole = case
+                .operation
+                .installs()
+                .is_none_or(|number| content == Some(number));
+            let judged = must(3, result.is_err() || whole, || {
+                format!("{fault:?} lost a block, which went unnoticed")
+            });
+            self.note(judged, &medium, trace);
             return;
         }
         let judged = must(3, result.is_err(), || format!("{fault:?} went unnoticed"))
@@ -69,7 +79,7 @@ impl Worker<'_> {
             },
         );
         for (cut, medium) in last {
-            let known = self.judged.contains(&(medium.key(), false));
+            let known = self.is_judged(&medium);
             if !known {
                 self.counts.cuts += 1;
                 let traced = || {
@@ -108,7 +118,7 @@ impl Worker<'_> {
                 },
             );
             for medium in media {
-                if !self.judged.contains(&(medium.key(), false)) {
+                if !self.is_judged(&medium) {
                     let survived = self.survives(&medium);
                     self.counts.lies[usize::from(!survived)] += 1;
                 }

@@ -32,7 +32,7 @@ pub fn boot(fixture: &Fixture, disk: &mut SimDisk) -> Vec<Attempt> {
     if let Some(place) = &place
         && let Some(state) = read(&medium, place)
     {
-        return follow_the_rule(fixture, disk, state, ids, |disk, state| {
+        return follow_the_rule(fixture, disk, (state, Env::Ok), ids, |disk, state| {
             spend(disk, place, state)
         });
     }
@@ -48,7 +48,7 @@ pub fn boot(fixture: &Fixture, disk: &mut SimDisk) -> Vec<Attempt> {
         }
         let tried = attempt(fixture, disk, (slot, false), (Env::Lost, 0), ids(slot));
         attempts.push(Attempt {
-            table: table.is_some(),
+            table: if table.is_some() { "ok" } else { "unusable" },
             ..tried
         });
     }

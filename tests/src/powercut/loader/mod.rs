@@ -31,8 +31,8 @@ pub struct Attempt {
     pub env: Env,
     /// Tries that it has left, as the loader says.
     pub tries: u8,
-    /// The loader goes by the partition table.
-    pub table: bool,
+    /// What the loader says of the partition table.
+    pub table: &'static str,
     /// PARTUUIDs on the kernel's command line.
     pub usr_id: String,
     pub root_id: String,
@@ -67,7 +67,7 @@ fn attempt(
         loaded: quality.is_none_or(|release| release.quality != Quality::NoKernel),
         env,
         tries,
-        table: true,
+        table: "ok",
         usr_id,
         root_id,
     }
@@ -83,12 +83,11 @@ fn ids(table: &super::parse::Table, slot: usize) -> [String; 2] {
 fn follow_the_rule(
     fixture: &Fixture,
     disk: &mut SimDisk,
-    mut state: State,
+    (mut state, mut env): (State, Env),
     ids: impl Fn(usize) -> [String; 2],
     mut spend: impl FnMut(&mut SimDisk, &State) -> bool,
 ) -> Vec<Attempt> {
     let mut attempts: Vec<Attempt> = Vec::new();
-    let mut env = Env::Ok;
     let mut seen = [false; 2];
     for _ in 0..2 {
         let fit = |slot: usize, attr: Attr| {
@@ -104,7 +103,7 @@ fn follow_the_rule(
         if attr.tries > 0 {
             attr.tries -= 1;
             left = attr.tries;
-            if !spend(disk, &state) {
+            if env != Env::Ok || !spend(disk, &state) {
                 env = Env::ReadOnly;
                 left = was.tries;
                 if let Some(attr) = state.get_mut(slot) {

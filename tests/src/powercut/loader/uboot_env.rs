@@ -1,51 +1,56 @@
-//! The environment script of `arm64-uboot-env`: one raw sector, or U-Boot's own two copies, of which the older one is
-//! replaced. Lost: the GPT mirror, confirmed slots only, and nothing is written.
+//! The environment script of `arm64-uboot-env` (`boards/src/uboot/spend_env.in`): one raw sector, of which it reads and
+//! writes its own seven variables alone; or U-Boot's own two copies, of which the older one is replaced. Lost: the GPT
+//! mirror, confirmed slots only, and nothing is written.
 
 use std::ops::Range;
 
 use bootctl::BlockIo;
 
-use super::{Attempt, Env, attempt, follow_the_rule, ids};
+use super::gpt_script::Found;
+use super::{Attempt, Env, follow_the_rule, ids};
 use crate::powercut::disk::SimDisk;
 use crate::powercut::facts::{current_copy, header_len};
 use crate::powercut::fixture::{Board, Fixture};
 use crate::powercut::medium::Medium;
-use crate::powercut::parse::{self, Attr, State, Table, best};
+use crate::powercut::parse::{self, Attr, State};
 
 pub fn boot(fixture: &Fixture, disk: &mut SimDisk) -> Vec<Attempt> {
+    let found = Found::of(&disk.now());
+    let labelled = |attempt| Attempt {
+        table: found.label(),
+        ..attempt
+    };
+    let attempts = choose(fixture, disk, &found);
+    attempts.into_iter().map(labelled).collect()
+}
+
+fn choose(fixture: &Fixture, disk: &mut SimDisk, found: &Found) -> Vec<Attempt> {
     let medium = disk.now();
     // `part uuid` takes either copy.
-    let [primary, backup] = Table::both(&medium);
-    let table = primary.or(backup);
     let ids = |slot: usize| {
-        table
-            .as_ref()
-            .map_or_else(Default::default, |t| ids(t, slot))
+        let table = found.counts();
+        table.map_or_else(Default::default, |table| ids(table, slot))
     };
-    if let Some((number, place)) = current(fixture, &medium)
-        && let Some(state) = read(fixture, &medium, &place)
-    {
+    let place = current(fixture, &medium);
+    let state = place.as_ref().and_then(|(number, place)| {
+        let state = read(fixture, &medium, place)?;
         let target = match fixture.board {
-            Board::Arm64Redundant => fixture.layout.environment.get(1 - number).cloned(),
-            _ => Some(place.clone()),
+            Board::Arm64Redundant => fixture.layout.environment.get(1 - number).cloned()?,
+            _ => place.clone(),
         };
-        return follow_the_rule(fixture, disk, state, ids, |disk, state| {
-            target
-                .as_ref()
-                .is_some_and(|target| spend(fixture, disk, &place, target, state).is_some())
+        Some((state, place, target))
+    });
+    if let Some((state, place, target)) = state {
+        return follow_the_rule(fixture, disk, (state, Env::Ok), ids, |disk, state| {
+            spend(fixture, disk, place, &target, state).is_some()
         });
     }
-    let confirmed = |table: &Table| best(&table.state(), |_, attr| Attr::confirmed(attr));
-    let Some(slot) = table.as_ref().and_then(confirmed) else {
+    // The mirror does not know how often a slot was tried.
+    let untried = |attr: Attr| Attr { tries: 0, ..attr };
+    let Some(mirror) = found.counts().map(|table| table.state().map(untried)) else {
         return Vec::new();
     };
-    vec![attempt(
-        fixture,
-        disk,
-        (slot, false),
-        (Env::Lost, 0),
-        ids(slot),
-    )]
+    follow_the_rule(fixture, disk, (mirror, Env::Lost), ids, |_, _| false)
 }
 
 /// The copy that counts.
@@ -82,9 +87,13 @@ fn spend(
     let medium = disk.now();
     let skip = header_len(fixture.board);
     let mut copy = bytes(&medium, place);
-    let variables = parse::uboot_variables(&copy, skip)?;
-    if !parse::replace(&mut copy, &variables, state) {
-        return None;
+    if fixture.board == Board::Arm64Env {
+        copy = exported(state, copy.len());
+    } else {
+        let variables = parse::uboot_variables(&copy, skip)?;
+        if !parse::replace(&mut copy, &variables, state) {
+            return None;
+        }
     }
     if skip == 5 {
         let serial = copy.get(4)?.wrapping_add(1);
@@ -102,4 +111,17 @@ fn spend(
     disk.write_sectors(first, &sectors).ok()?;
     disk.flush().ok()?;
     (bytes(&disk.now(), target) == copy).then_some(())
+}
+
+/// What `env export -c` makes of our variables: sorted, and zeros behind them. The checksum is still missing.
+fn exported(state: &State, length: usize) -> Vec<u8> {
+    let mut lines: Vec<String> = parse::digits_of(state)
+        .iter()
+        .map(|(name, value)| format!("{name}={value}\0"))
+        .collect();
+    lines.sort_unstable();
+    let mut copy = vec![0; 4];
+    copy.extend(lines.concat().into_bytes());
+    copy.resize(length, 0);
+    copy
 }

@@ -100,8 +100,8 @@ impl<B: BlockIo> SlotStore<B> for GrubBlockStore {
 
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let (block, _) = read_span_or_zeros(io, self.block, &mut buffer);
-        if grub_env::decode(block) == Ok(*state) && grub_env::is_editable(block) {
+        let (block, readable) = read_span_or_zeros(io, self.block, &mut buffer);
+        if readable && grub_env::decode(block) == Ok(*state) && grub_env::is_editable(block) {
             return Ok(false);
         }
         grub_env::encode(block, state)?;
@@ -128,8 +128,8 @@ impl<B: BlockIo> SlotStore<B> for UbootEnvStore {
 
     fn write(&mut self, io: &mut B, state: &BootState) -> Result<bool, StoreError<B::Error>> {
         let mut buffer = [0; MAX_ENV_BYTES];
-        let (copy, _) = read_span_or_zeros(io, self.copy, &mut buffer);
-        if uboot_env::decode(copy, Layout::Single) == Ok(*state) {
+        let (copy, readable) = read_span_or_zeros(io, self.copy, &mut buffer);
+        if readable && uboot_env::decode(copy, Layout::Single) == Ok(*state) {
             return Ok(false);
         }
         uboot_env::encode(copy, Layout::Single, 0, state)?;
@@ -150,8 +150,10 @@ impl RedundantEnvStore {
         let mut found = [None; 2];
         let mut buffer = [0; MAX_ENV_BYTES];
         for (place, span) in found.iter_mut().zip(self.copies) {
-            let (bytes, _) = read_span_or_zeros(io, span, &mut buffer);
-            *place = UbootEnv::new(bytes, Layout::Redundant).map(|env| EnvCopy {
+            let (bytes, readable) = read_span_or_zeros(io, span, &mut buffer);
+            // The zeros may be what the padding was: the CRC does not tell.
+            let env = UbootEnv::new(bytes, Layout::Redundant).filter(|_| readable);
+            *place = env.map(|env| EnvCopy {
                 serial: env.serial(),
                 state: uboot_env::decode(bytes, Layout::Redundant),
             });

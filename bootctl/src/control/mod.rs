@@ -252,8 +252,8 @@ impl<B: BlockIo> Control<B> {
     ) -> Result<bool, ControlError<B::Error>> {
         let mut block = [0; CONFIRMED_BYTES];
         let span = self.oem_config.confirmed();
-        let _ = store::read_span_or_zeros(&mut self.io, span, &mut block);
-        if ConfirmedRecord::decode(&block) == Ok(*record) {
+        let (_, readable) = store::read_span_or_zeros(&mut self.io, span, &mut block);
+        if readable && ConfirmedRecord::decode(&block) == Ok(*record) {
             return Ok(false);
         }
         record.encode(&mut block).map_err(store::StoreError::Env)?;

@@ -28,7 +28,7 @@ const KINDS: [Store; 4] = [
     Store::UbootEnvRedundant {
         offset: ENV_OFFSET,
         offset2: ENV_OFFSET + 4096,
-        size: 512,
+        size: 1024,
     },
 ];
 const SECTORS: [SectorSize; 2] = [SectorSize::B512, SectorSize::B4096];

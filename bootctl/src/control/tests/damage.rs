@@ -60,8 +60,13 @@ fn an_environment_that_cannot_be_read_is_rebuilt() {
             Authority::Redundant(store) => store.copies.to_vec(),
         };
         let alone = copies.len() == 1;
-        for copy in copies {
-            control.io.bad_sector = Some(copy.at / control.io.sector.bytes());
+        let sector = control.io.sector.bytes();
+        let sectors = copies.iter().flat_map(|copy| {
+            let end = copy.at + copy.length as u64;
+            copy.at / sector..end.div_ceil(sector)
+        });
+        for lba in sectors.collect::<Vec<_>>() {
+            control.io.bad_sector = Some(lba);
             let lost = control.state().unwrap().lost;
             assert_eq!(lost, alone.then_some(LostReason::Unreadable), "{store:?}");
             let report = control.sync().unwrap();

@@ -49,11 +49,12 @@ impl Setup {
     fn command(&self, monitor: &Monitor) -> Result<Command> {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL", "--", QEMU]);
-        command.args("-accel tcg -nodefaults -display none".split(' '));
+        command.args("-nodefaults -display none".split(' '));
         command.args(["-monitor", &monitor.argument()]);
         match &self.board {
             Board::Virt => {
-                command.args("-M virt -cpu cortex-a53 -m 512 -serial stdio -bios".split(' '));
+                command.args("-accel tcg -M virt -cpu cortex-a53 -m 512".split(' '));
+                command.args("-serial stdio -bios".split(' '));
                 command.arg(VIRT);
                 command
                     .args("-netdev user,id=net0 -device virtio-net-device,netdev=net0".split(' '));
@@ -61,6 +62,8 @@ impl Setup {
             Board::Pi3 { uboot, device_tree } => {
                 // U-Boot talks on the second serial port.
                 command.args("-M raspi3b -m 1G -smp 4 -serial null -serial stdio".split(' '));
+                // Three processors spin until Linux wakes them: in threads of their own they would take what the first needs.
+                command.args(["-accel", "tcg,thread=single"]);
                 command.arg("-kernel").arg(uboot);
                 command.arg("-dtb").arg(device_tree);
             }

@@ -20,12 +20,12 @@ use crate::qemu::{Bus, Drive, Machine, Setup, copy_sparse, uboot};
 use crate::system::{Release, Stock};
 use crate::uboot::Machine as Kind;
 
-/// A boot with a few tries before it, on a machine that is busy with other things.
-const BOOT: Duration = Duration::from_secs(300);
+/// A boot with a few tries before it, on a machine that is so busy that an emulated Pi reads its kernel for two minutes.
+const BOOT: Duration = Duration::from_secs(900);
 /// From power-on or a reset to the loader's line.
-const LOADER: Duration = Duration::from_secs(180);
-const COMMAND: Duration = Duration::from_secs(60);
-const SHUTDOWN: Duration = Duration::from_secs(90);
+const LOADER: Duration = Duration::from_secs(600);
+const COMMAND: Duration = Duration::from_secs(120);
+const SHUTDOWN: Duration = Duration::from_secs(180);
 const OFF: &str = "use the machine: it is off";
 
 /// A slot, named independently of `bootctl`.
@@ -120,7 +120,7 @@ impl<'a> Rig<'a> {
                 let delivery = match machine {
                     Kind::Virt => http(stock)?,
                     Kind::Pi3 => {
-                        delivery::without_watchdog(&disk)?;
+                        delivery::emulated_pi(&disk)?;
                         Delivery::Card
                     }
                 };

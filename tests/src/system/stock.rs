@@ -16,7 +16,7 @@ const V1: Recipe = Recipe {
     rollback_index: 1,
     tries: 3,
     health_timeout: Duration::from_secs(60),
-    deadline: Duration::from_secs(300),
+    deadline: Duration::from_secs(600),
     fault: Fault::None,
 };
 

@@ -12,7 +12,7 @@ use crate::scenario::{LoaderLine, loader_lines};
 use crate::system::PiFiles;
 
 /// On a Pi U-Boot looks for USB devices first.
-const BOOT: Duration = Duration::from_secs(240);
+const BOOT: Duration = Duration::from_secs(600);
 
 /// Which machine, as `tests/scenarios.txt` calls it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ struct Arguments {
     /// All scenarios, not only those that every run includes
     #[arg(long)]
     full: bool,
-    /// Only the scenarios with this name
+    /// Only the scenarios with this name; NAME/PLATFORM: only there
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
     /// Only on these platforms: bios, uefi, virt, pi3
@@ -136,7 +136,11 @@ fn choose(arguments: &Arguments) -> Result<Vec<Job>> {
     let chosen = |listed: &&Listed| {
         let by_choice =
             arguments.full || listed.choice == Choice::Always || !arguments.only.is_empty();
-        let by_name = arguments.only.is_empty() || arguments.only.contains(&listed.name);
+        let row = format!("{}/{}", listed.name, listed.platform.name());
+        let by_name = arguments.only.is_empty()
+            || [&listed.name, &row]
+                .iter()
+                .any(|name| arguments.only.contains(name));
         let by_platform = arguments.platform.is_empty()
             || arguments
                 .platform

@@ -15,7 +15,7 @@ use super::run;
 pub(super) const X86_64: &[&str] = &[
     "i6300esb",
     "crc32c_generic",
-    EXT4,
+    "ext4",
     "virtio_pci",
     "virtio_blk",
     "ahci",
@@ -35,7 +35,7 @@ pub(super) const AARCH64: &[&str] = &[
     "bcm2835_wdt",
     "i6300esb",
     "crc32c_generic",
-    EXT4,
+    "ext4",
     "virtio_mmio",
     "virtio_blk",
     "bcm2835",
@@ -46,9 +46,6 @@ pub(super) const AARCH64: &[&str] = &[
     "usb-storage",
     "virtio_net",
 ];
-
-/// Without it no slot is mounted.
-pub(super) const EXT4: &str = "ext4";
 
 /// Makes `modules.dep` under `root`; Debian's packages come without it.
 ///

@@ -11,6 +11,11 @@ use anyhow::{Context, Result};
 use super::tree::PRODUCT;
 use super::{Arch, Binaries, Packages, PiFiles, run, tree};
 use crate::host_hash;
+use crate::scenario::damage;
+
+/// Where an ext4 says in which block its first bitmap of blocks lies: at the start of the first group descriptor. Linux
+/// looks there when it mounts; who only reads files does not.
+const BLOCK_BITMAP_AT: u64 = 4096;
 
 /// What is wrong with a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +27,8 @@ pub enum Fault {
     /// Its kernel ends half-way, which GRUB does not notice.
     KernelHalf,
     Panic,
-    /// Its initramfs has no driver for its file system: a squashfs, where the loader reads that.
+    /// Its loader reads its file system and Linux does not mount it: a squashfs without a driver, where the loader reads
+    /// that, else a damaged ext4.
     NoUsr,
     HealthFails,
     HealthHangs,
@@ -111,6 +117,9 @@ impl Workshop {
             let mut command = self.image_tool();
             command.args(["usr", "--key", "keys/release.pub.pem", "--root"]);
             run(command.arg(root.path()).arg("--out").arg(&usr))?;
+        }
+        if recipe.fault == Fault::NoUsr && self.packages.arch == Arch::Aarch64 {
+            damage::write(&usr, BLOCK_BITMAP_AT, &[0xff; 4]).with_context(context)?;
         }
         let payload = self.dir.join(format!("{name}.payload"));
         let boards = self.packages.arch.boards().iter().copied();

@@ -7,9 +7,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::modules::EXT4;
 use super::release::{Fault, Recipe};
-use super::{Arch, Binaries, Packages, initramfs, run};
+use super::{Binaries, Packages, initramfs, run};
 
 /// Product of the demo system.
 pub const PRODUCT: &str = "demo";
@@ -83,11 +82,7 @@ fn boot_files(
 ) -> Result<()> {
     tree.copy(&packages.vmlinuz, "lib/tandem/boot/vmlinuz")?;
     let arch = packages.arch;
-    let mut modules = arch.modules().to_vec();
-    if arch == Arch::Aarch64 && recipe.fault == Fault::NoUsr {
-        modules.retain(|&module| module != EXT4);
-    }
-    let initramfs = initramfs::build(packages, &binaries.tandem_init, &modules)?;
+    let initramfs = initramfs::build(packages, &binaries.tandem_init, arch.modules())?;
     tree.file("lib/tandem/boot/initrd", TEXT, initramfs)?;
     // A block as GRUB's own tool makes it, not one that our codec would agree with by construction.
     let block = tree.root.join("lib/tandem/boot/cmdline");
@@ -109,7 +104,7 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
     let hook = "lib/demo/fault";
     let script = |line: &str| format!("#!/usr/bin/busybox sh\n{line}\n");
     match fault {
-        // A squashfs, see Workshop::release, or a driver that is left out.
+        // Its filesystem, see Workshop::release.
         Fault::None | Fault::NoUsr => Ok(()),
         Fault::HealthFails => tree.file(check, PROGRAM, script("echo 'broken on purpose'\nexit 1")),
         Fault::HealthHangs => {
@@ -121,15 +116,11 @@ fn fault_files(tree: &Tree<'_>, fault: Fault) -> Result<()> {
             PROGRAM,
             script("echo 'tandem-demo: stalled'\nexec sleep 100000"),
         ),
-        // With one processor.
+        // Whoever sends a signal to all gets none; neither does busybox init, which waits for this one.
         Fault::Hangs => tree.file(
             hook,
             PROGRAM,
-            script(
-                "echo -1 > /proc/sys/kernel/sched_rt_runtime_us\n\
-                 echo 'tandem-demo: hangs'\n\
-                 exec chrt -f 99 sh -c 'while :; do :; done'",
-            ),
+            script("echo 'tandem-demo: hangs'\nkill -STOP -1\nwhile :; do :; done"),
         ),
         Fault::KernelMissing => {
             let kernel = tree.root.join("lib/tandem/boot/vmlinuz");

@@ -48,17 +48,17 @@ fn words(platform: Platform) -> [&'static str; 3] {
         Platform::Pc(_) => [
             "a PC",
             "GRUB",
-            "streamed from the host: wget | update_engine apply --payload -",
+            "by its service: update_engine_client -update -payload http://…",
         ],
         Platform::VIRT => [
             "an ARM board",
             "U-Boot",
-            "streamed from the host: wget | update_engine apply --payload -",
+            "by its service: update_engine_client -update -payload http://…",
         ],
         Platform::Uboot(_) => [
             "a Raspberry Pi 3",
             "U-Boot",
-            "from a file on the card, for the emulated one has no network",
+            "by its service, from a file on the card, for the emulated one has no network",
         ],
     }
 }
@@ -148,9 +148,9 @@ fn tell(story: &Story, platform: Platform) -> Result<()> {
     }
     boots_confirmed(story, &mut rig, Slot::B)?;
     running(story, &mut rig, Slot::B, &v2)?;
-    let again = rig.apply(&broken)?;
+    let again = rig.update(&broken)?;
     story.event(format_args!(
-        "installing 3.0.0 again ends with code {}: {}",
+        "updating to 3.0.0 again ends with code {}: {}",
         again.code,
         again.text.trim()
     ));
@@ -218,7 +218,14 @@ fn running(story: &Story, rig: &mut Rig<'_>, slot: Slot, release: &Release) -> R
 
 fn install(story: &Story, rig: &mut Rig<'_>, release: &Release) -> Result<()> {
     let start = Instant::now();
-    rig.install(release)?;
+    let output = rig.update(release)?;
+    ensure!(
+        output.code == 0,
+        "update to {}: code {}: {}",
+        release.recipe.version,
+        output.code,
+        output.text
+    );
     story.event(format_args!(
         "{} is written, read back and staged in {} s",
         release.recipe.version,

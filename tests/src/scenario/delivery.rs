@@ -44,7 +44,24 @@ impl Delivery {
         shell.run(&command, INSTALL)
     }
 
-    /// Begins that, and returns when `bytes` of the payload have reached the disk and no more will come.
+    /// Asks the service of the device for an update to the payload.
+    pub(super) fn update(&self, shell: &mut Shell<'_>, release: &Release) -> Result<Output> {
+        let address = match self {
+            Self::Http(server) => {
+                server.offer(&release.payload);
+                server.stall_at(u64::MAX);
+                server.url()
+            }
+            Self::Card => format!("/{}", name(release)?),
+        };
+        // The facts only, because the terminal is a serial one.
+        let command = format!(
+            "until [ -S /run/tandem/control.sock ]; do sleep 1; done; update_engine_client -update -json -payload {address}"
+        );
+        shell.run(&command, INSTALL)
+    }
+
+    /// Begins what [`apply`](Self::apply) does, and returns when `bytes` of the payload have reached the disk and no more will come.
     pub(super) fn half_apply(&self, shell: Shell<'_>, release: &Release, bytes: u64) -> Result<()> {
         match self {
             Self::Http(server) => {

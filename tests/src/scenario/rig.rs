@@ -370,6 +370,15 @@ impl<'a> Rig<'a> {
         Ok(())
     }
 
+    /// Has the service of the device update to `release`.
+    ///
+    /// # Errors
+    /// The guest does not answer; a refusal is an [`Output`].
+    pub fn update(&mut self, release: &Release) -> Result<Output> {
+        let machine = self.machine.as_mut().context(OFF)?;
+        self.delivery.update(&mut Shell::again(machine), release)
+    }
+
     /// Begins to install `release`, and returns when `bytes` of it are on their way and no more will come.
     ///
     /// # Errors

@@ -17,6 +17,7 @@ const INIT: &str = include_str!("files/init");
 const INITTAB: &str = include_str!("files/inittab");
 const BOOT: &str = include_str!("files/boot");
 const CONSOLE: &str = include_str!("files/console");
+const SERVICE: &str = include_str!("files/service");
 const CHECK_ROOT: &str = include_str!("files/check-root");
 
 const PROGRAM: u32 = 0o755;
@@ -47,6 +48,7 @@ pub(super) fn write(
     tree.file("lib/demo/inittab", TEXT, inittab)?;
     tree.file("lib/demo/boot", PROGRAM, BOOT)?;
     tree.file("lib/demo/console", PROGRAM, CONSOLE)?;
+    tree.file("lib/demo/service", PROGRAM, SERVICE)?;
     tree.file("lib/os-release", TEXT, os_release(recipe))?;
     tree.file("lib/tandem/update.conf", TEXT, update_conf(recipe))?;
     tree.file(
@@ -71,7 +73,11 @@ fn os_release(recipe: &Recipe) -> String {
 
 fn update_conf(recipe: &Recipe) -> String {
     let seconds = recipe.health_timeout.as_secs();
-    format!("TRIES={}\nHEALTH_TIMEOUT={seconds}\n", recipe.tries)
+    // Whoever drives the machine says when it reboots.
+    format!(
+        "TRIES={}\nHEALTH_TIMEOUT={seconds}\nREBOOT_STRATEGY=off\n",
+        recipe.tries
+    )
 }
 
 fn boot_files(

@@ -36,7 +36,7 @@ impl<B: BlockIo> Control<B> {
     }
 
     /// Lets ROOT, if it is the last partition, reach the end of the disk, and moves the backup table there. `false`
-    /// when both are there already; nothing is written then.
+    /// when both are there already; nothing is written then. A lost confirmed record is mended first.
     ///
     /// # Errors
     /// ROOT is missing or not the last partition; I/O.
@@ -50,6 +50,7 @@ impl<B: BlockIo> Control<B> {
         if now < last {
             self.gpt.grow_last(ROOT, last)?;
         }
+        self.record_before_table()?;
         Ok(self.gpt.commit(&mut self.io)?)
     }
 }

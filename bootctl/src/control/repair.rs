@@ -65,6 +65,7 @@ impl<B: BlockIo> Control<B> {
         self.reload()?;
         let mut report = RepairReport::default();
         if self.gpt.needs_repair() {
+            report.confirmed_record = self.record_before_table()?;
             let found = match self.gpt.copies() {
                 Copies::PrimaryOnly => "only the primary copy is good",
                 Copies::BackupOnly => "only the backup copy is good",
@@ -88,8 +89,17 @@ impl<B: BlockIo> Control<B> {
                 self.rebuild_environment(reason)?
             }
         };
-        report.confirmed_record = self.repair_confirmed(&state)?;
+        report.confirmed_record |= self.repair_confirmed(&state)?;
         Ok((report, state))
+    }
+
+    /// A loader that can't use the primary table goes by the confirmed record. Before the table is written the record is
+    /// mended, so that a cut does not take both.
+    pub(super) fn record_before_table(&mut self) -> Result<bool, ControlError<B::Error>> {
+        match self.read_authority()?.state {
+            Ok(state) if self.read_confirmed().is_err() => self.repair_confirmed(&state),
+            _ => Ok(false),
+        }
     }
 
     fn rebuild_environment(

@@ -31,6 +31,9 @@ struct Arguments {
     /// Only this board
     #[arg(long, value_name = "NAME")]
     board: Option<String>,
+    /// Only this operation, such as first-boot
+    #[arg(long, value_name = "NAME")]
+    operation: Option<String>,
     /// Stops at the first violation
     #[arg(long)]
     stop: bool,
@@ -117,6 +120,9 @@ fn cut(arguments: &Arguments) -> Result<bool> {
             break;
         }
         jobs.extend(choose(fixture, *tries, nodes, choice, arguments.seed));
+    }
+    if let Some(name) = &arguments.operation {
+        jobs.retain(|job| job.operation.name() == name);
     }
     println!("{} operations from these states", jobs.len());
     let plan = Plan {

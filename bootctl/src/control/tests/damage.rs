@@ -50,6 +50,22 @@ fn a_record_that_cannot_be_read_is_written_again() {
     });
 }
 
+/// A loader that finds no primary table goes by the record: both must not be at risk at once.
+#[test]
+fn a_lost_record_is_mended_before_the_table_is_written() {
+    for_all(|mut control, _| {
+        let record = control.oem_config.confirmed();
+        let lba = record.at / control.io.sector.bytes();
+        control.io.bad_sector = Some(lba);
+        let sectors = control.io.bytes.len() + (1 << 20);
+        control.io.bytes.resize(sectors, 0);
+        control.io.log.clear();
+        assert!(control.grow_root().unwrap());
+        let first = control.io.log.iter().flatten().next().unwrap();
+        assert_eq!(first.0, lba);
+    });
+}
+
 #[test]
 fn an_environment_that_cannot_be_read_is_rebuilt() {
     for_all(|mut control, store| {

@@ -31,7 +31,7 @@ pub const SCENARIOS: &[LoaderScenario] = &[
         // The slower machine gets a part of the cases.
         name: "uboot-choice",
         machine: Machine::Pi3,
-        run: |bench| table_choice::run(bench, 6),
+        run: |bench| table_choice::run(bench, 2),
     },
     LoaderScenario {
         name: "uboot-environment-choice",

@@ -471,6 +471,8 @@ fn a_cancel_and_its_reason_and_their_end_are_told() {
         "{details}"
     );
     bus.call(&format!("{MANAGER}.ResetStatus"));
+    // The bridge hears of it as everybody does.
+    monitor.wait_for(|line| line.contains("uint32 0"));
     let details = bus.details();
     assert!(
         !details.contains("cancelled") && details.contains("uint32 0"),

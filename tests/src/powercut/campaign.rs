@@ -285,8 +285,9 @@ impl<'a> Worker<'a> {
         again: bool,
     ) {
         let facts = Facts::of(self.case.fixture, medium);
-        // It writes over the good copy of a table first.
+        // It writes over the good copy of a table first; nothing of ours may.
         if self.case.fixture.board == Board::X86Gptprio
+            && self.case.operation == Operation::Start
             && facts.tables == [None; 2]
             && self.case.facts.tables.contains(&None)
         {

@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use bootctl::confirmed::{CONFIRMED_BYTES, CONFIRMED_FROM_END, ConfirmedRecord};
-use bootctl::descriptor::{DESCRIPTOR_FROM_END, Descriptor, Store, UBOOT_ENV_FROM_END};
+use bootctl::descriptor::{
+    DESCRIPTOR_BYTES, DESCRIPTOR_FROM_END, Descriptor, Store, UBOOT_ENV_FROM_END,
+};
 use bootctl::gpt::{self, Guid, LbaRange};
 use bootctl::slot_record::{self, SLOT_RECORD_BYTES};
 use bootctl::{SectorSize, Slot};
@@ -193,6 +195,14 @@ impl Fixture {
                 &environment_copy(board, length, number),
             );
         }
+        let descriptor = oem_config.end - DESCRIPTOR_FROM_END;
+        let descriptor = descriptor..descriptor + DESCRIPTOR_BYTES as u64;
+        for record in [&descriptor, &layout.confirmed]
+            .into_iter()
+            .chain(&layout.environment)
+        {
+            surround(&mut bytes, record, sector);
+        }
         Ok(Self {
             board,
             sector_size,
@@ -287,6 +297,15 @@ pub const FLASHED: State = [
 fn put(bytes: &mut [u8], at: u64, data: &[u8]) {
     let at = usize::try_from(at).unwrap_or(usize::MAX);
     parse::put(bytes, at, data);
+}
+
+/// Fills what a record leaves of its sectors with bytes of somebody else's.
+fn surround(bytes: &mut [u8], record: &Range<u64>, sector: u64) {
+    let first = record.start - record.start % sector;
+    let end = record.end.next_multiple_of(sector);
+    for at in (first..record.start).chain(record.end..end) {
+        put(bytes, at, b"n");
+    }
 }
 
 /// Writes the table, with bytes of somebody else's wherever there is room for some; returns the partitions' places.

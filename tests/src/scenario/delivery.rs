@@ -2,9 +2,10 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 use crate::guest::{Output, Shell};
 use crate::host_hash;
@@ -54,11 +55,51 @@ impl Delivery {
             }
             Self::Card => format!("/{}", name(release)?),
         };
-        // The facts only, because the terminal is a serial one.
+        shell.run(&update(&address), INSTALL)
+    }
+
+    /// The same, cut short: returns when all of the first `bytes` of the payload that can be written are in the slot,
+    /// and the server sends no more. Where there is no server that is an error.
+    pub(super) fn half_update(
+        &self,
+        shell: &mut Shell<'_>,
+        release: &Release,
+        bytes: u64,
+    ) -> Result<()> {
+        let server = self.server()?;
+        server.offer(&release.payload);
+        server.stall_at(bytes);
         let command = format!(
-            "until [ -S /run/tandem/control.sock ]; do sleep 1; done; update_engine_client -update -json -payload {address}"
+            "{{ {}; }} > /run/update 2>&1 & sleep 1",
+            update(&server.url())
         );
-        shell.run(&command, INSTALL)
+        shell.check(&command, INSTALL)?;
+        let start = Instant::now();
+        let mut before = Value::Null;
+        loop {
+            let status = shell.json("sleep 4; update_engine_client -status -json", INSTALL)?;
+            let progress = &status["progress"];
+            let rests = *progress == before && progress.as_f64().is_some_and(|part| part > 0.0);
+            if rests && server.sent() >= bytes {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < INSTALL, "update half of it: {status}");
+            before = progress.clone();
+        }
+    }
+
+    /// The rest of it.
+    pub(super) fn rest(&self, shell: &mut Shell<'_>) -> Result<Output> {
+        let server = self.server()?;
+        server.stall_at(u64::MAX);
+        shell.run(&update(&server.url()), INSTALL)
+    }
+
+    pub(super) fn server(&self) -> Result<&Server> {
+        match self {
+            Self::Http(server) => Ok(server),
+            Self::Card => bail!("use the network: this machine has none"),
+        }
     }
 
     /// Begins what [`apply`](Self::apply) does, and returns when `bytes` of the payload have reached the disk and no more will come.
@@ -133,6 +174,13 @@ fn put(image: &Path, partition: u32, from: &Path, to: &str) -> Result<()> {
         context()
     );
     Ok(())
+}
+
+/// With the service, for which is waited; the facts only, because the terminal is a serial one.
+fn update(address: &str) -> String {
+    format!(
+        "until [ -S /run/tandem/control.sock ]; do sleep 1; done; update_engine_client -update -json -payload {address}"
+    )
 }
 
 fn stream(server: &Server) -> String {

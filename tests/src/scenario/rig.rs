@@ -379,6 +379,34 @@ impl<'a> Rig<'a> {
         self.delivery.update(&mut Shell::again(machine), release)
     }
 
+    /// Begins that with the first `bytes` of the payload, and returns when they are in the slot.
+    ///
+    /// # Errors
+    /// The guest does not take them, or has no network.
+    pub fn half_update(&mut self, release: &Release, bytes: u64) -> Result<()> {
+        let machine = self.machine.as_mut().context(OFF)?;
+        self.delivery
+            .half_update(&mut Shell::again(machine), release, bytes)
+    }
+
+    /// Goes on with the update that was cut short; the facts, and how many bytes the server has sent for all of it.
+    ///
+    /// # Errors
+    /// As [`update`](Self::update), or another exit code than 0.
+    pub fn rest_of_update(&mut self) -> Result<(Value, u64)> {
+        let machine = self.machine.as_mut().context(OFF)?;
+        let output = self.delivery.rest(&mut Shell::again(machine))?;
+        ensure!(
+            output.code == 0,
+            "go on: exit code {}: {}",
+            output.code,
+            output.text
+        );
+        let facts = serde_json::from_str(&output.text)
+            .with_context(|| format!("read {:?} as JSON", output.text))?;
+        Ok((facts, self.delivery.server()?.total()))
+    }
+
     /// Begins to install `release`, and returns when `bytes` of it are on their way and no more will come.
     ///
     /// # Errors

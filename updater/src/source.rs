@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom};
 use std::path::Path;
+use std::time::Duration;
 
 /// Bytes of a stream that are read at a time where nobody wants them.
 const SKIP: usize = 64 * 1024;
@@ -31,6 +32,11 @@ pub trait Remote: Read + Send {
     /// # Errors
     /// The other side can't, or has another payload by now.
     fn jump(&mut self, offset: u64) -> Result<(), SourceError>;
+
+    /// Waits for `patience` at most; `false` if a `read` would still have to wait then. Who can't tell says yes.
+    fn is_ready(&mut self, _patience: Duration) -> bool {
+        true
+    }
 
     /// What it takes to ask for the very same bytes again, after a restart of this program.
     fn origin(&self) -> Option<Origin> {
@@ -172,17 +178,33 @@ impl Source {
     pub fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), SourceError> {
         let mut rest = buf;
         while !rest.is_empty() {
-            let count = self.read(rest)?;
-            if count == 0 {
-                let missing = rest.len() as u64;
-                return Err(SourceError::Truncated {
-                    at: self.at,
-                    missing,
-                });
-            }
+            let count = self.read_some(rest)?;
             rest = rest.get_mut(count..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Reads what there is of `buf`, which all has to come in the end: at least one byte, unless there is room for none.
+    ///
+    /// # Errors
+    /// The bytes end here, or can't be read.
+    pub fn read_some(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {
+        match self.read(buf)? {
+            0 if !buf.is_empty() => Err(SourceError::Truncated {
+                at: self.at,
+                missing: buf.len() as u64,
+            }),
+            count => Ok(count),
+        }
+    }
+
+    /// Waits for `patience` at most; `false` if the next bytes are still to come from afar then.
+    pub fn is_ready(&mut self, patience: Duration) -> bool {
+        match &mut self.input {
+            Input::File { .. } | Input::Stream(_) => true,
+            // What has to be asked for first is asked for by reading.
+            Input::Remote { remote, stands, .. } => *stands != self.at || remote.is_ready(patience),
+        }
     }
 
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, SourceError> {

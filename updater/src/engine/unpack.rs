@@ -1,5 +1,7 @@
 //! From stored bytes to chunks of blocks.
 
+use std::time::Duration;
+
 use super::EngineError;
 use super::chunk::Chunk;
 use crate::decode::Decoder;
@@ -8,12 +10,17 @@ use crate::signature::Verified;
 use crate::source::Source;
 use crate::table::{Block, Table};
 
+/// How often somebody who holds complete blocks, and waits for the next, is asked whether they are enough.
+const POLL: Duration = Duration::from_millis(50);
+
 /// Reads stored blocks, compares them with their hash and unpacks them.
 pub(super) struct Unpacker<'a> {
     source: &'a mut Source,
     table: Verified<Table<'a>>,
     decoder: Decoder,
     stored: Vec<u8>,
+    /// Bytes of the next stored block that have come.
+    come: usize,
     next: u64,
     /// Went wrong behind the blocks that were given out last.
     failed: Option<EngineError>,
@@ -28,6 +35,7 @@ impl<'a> Unpacker<'a> {
             table,
             decoder: Decoder::new().map_err(EngineError::Memory)?,
             stored: Vec::new(),
+            come: 0,
             next: 0,
             failed: None,
             begun: false,
@@ -52,8 +60,8 @@ impl<'a> Unpacker<'a> {
         Ok(self.source.check_len(end)?)
     }
 
-    /// Fills a chunk with the next blocks, or with some of them once `enough` says so after one; `false` after the last.
-    /// The bytes are still to be compared with the hashes of the blocks.
+    /// Fills a chunk with the next blocks, or with some of them once `enough` says so after one, also while the next one is
+    /// awaited; `false` after the last. The bytes are still to be compared with the hashes of the blocks.
     ///
     /// Where something goes wrong behind the first block, the blocks before it are given out first.
     pub fn fill(
@@ -75,10 +83,9 @@ impl<'a> Unpacker<'a> {
                 break;
             };
             rest = later;
-            let unpacked =
-                Self::unpack(self.source, &mut self.decoder, &mut self.stored, block, out);
-            match unpacked {
-                Ok(()) => count += 1,
+            match self.unpack(block, out, count > 0, &mut enough) {
+                Ok(true) => count += 1,
+                Ok(false) => break,
                 Err(error) if count == 0 => return Err(error),
                 Err(error) => {
                     self.failed = Some(error);
@@ -95,17 +102,31 @@ impl<'a> Unpacker<'a> {
         Ok(true)
     }
 
+    /// Unpacks the next block; `false` if `enough` ended the wait for the rest of it, who is asked if something is `held`.
+    /// Otherwise the source waits as long as it sees fit.
     fn unpack(
-        source: &mut Source,
-        decoder: &mut Decoder,
-        stored: &mut Vec<u8>,
+        &mut self,
         block: &Verified<Block>,
         out: &mut [u8],
-    ) -> Result<(), EngineError> {
-        stored.resize(block.entry.stored_len() as usize, 0);
-        source.read_exact(stored)?;
-        block.check_stored(stored)?;
-        Ok(decoder.unpack(block, stored, out)?)
+        held: bool,
+        mut enough: impl FnMut() -> bool,
+    ) -> Result<bool, EngineError> {
+        self.stored.resize(block.entry.stored_len() as usize, 0);
+        loop {
+            let missing = self.stored.get_mut(self.come..).unwrap_or_default();
+            if missing.is_empty() {
+                break;
+            }
+            if !held || self.source.is_ready(POLL) {
+                self.come += self.source.read_some(missing)?;
+            } else if enough() {
+                return Ok(false);
+            }
+        }
+        self.come = 0;
+        block.check_stored(&self.stored)?;
+        self.decoder.unpack(block, &self.stored, out)?;
+        Ok(true)
     }
 
     /// Makes sure that nothing follows the last block. A remote source of which nothing was needed is not asked.

@@ -4,9 +4,13 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read};
 use std::net::Shutdown;
 use std::ops::Range;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::address::printable;
 use super::failure::{Failure, FailureKind, FetchError};
@@ -184,28 +188,47 @@ impl HttpPayload {
     /// Waits until the buffer holds bytes, or the file has ended.
     fn receive(&mut self) -> Result<(), Failure> {
         for _ in 0..MAX_NOTES {
-            let answer = self.answer()?;
-            match answer {
-                Answer::Data(0) | Answer::Alive => {}
-                Answer::Data(length) => {
-                    self.unread = 0..length;
-                    return Ok(());
-                }
-                Answer::End => {
-                    self.hang_up();
-                    if self.wants_more() {
-                        self.end = None;
-                        continue;
-                    }
-                    self.is_complete = true;
-                    return Ok(());
-                }
-                Answer::Head(head) => self.recognise(head)?,
-                Answer::Trouble(trouble) => self.report(trouble),
-                Answer::Failed(failure) => return Err(failure),
+            self.hear()?;
+            if self.has_news() {
+                return Ok(());
             }
         }
         Err(protocol("it talks and sends nothing"))
+    }
+
+    /// Reading would not have to wait.
+    fn has_news(&self) -> bool {
+        !self.unread.is_empty() || self.is_complete || self.failed.is_some()
+    }
+
+    /// Waits for one message.
+    fn hear(&mut self) -> Result<(), Failure> {
+        match self.answer()? {
+            Answer::Alive => {}
+            Answer::Data(length) => self.unread = 0..length,
+            Answer::End => {
+                self.hang_up();
+                match self.wants_more() {
+                    true => self.end = None,
+                    false => self.is_complete = true,
+                }
+            }
+            Answer::Head(head) => self.recognise(head)?,
+            Answer::Trouble(trouble) => self.report(trouble),
+            Answer::Failed(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Whether a message comes in time. Who is not there yet is not waited for.
+    fn is_called(&self, patience: Duration) -> bool {
+        let Some(process) = &self.process else {
+            return true;
+        };
+        let mut socket = [PollFd::new(process.socket.as_fd(), PollFlags::POLLIN)];
+        let patience = PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX);
+        // Whatever is wrong with the socket, reading from it says it.
+        !matches!(poll(&mut socket, patience), Ok(0) | Err(Errno::EINTR))
     }
 
     /// That was the head, and not all of the file.
@@ -316,6 +339,14 @@ impl Read for HttpPayload {
 }
 
 impl Remote for HttpPayload {
+    fn is_ready(&mut self, patience: Duration) -> bool {
+        if !self.has_news() && self.is_called(patience) {
+            // A failure is kept for who reads.
+            let _ = self.hear().map_err(|failure| self.give_up(failure));
+        }
+        self.has_news()
+    }
+
     fn jump(&mut self, offset: u64) -> Result<(), SourceError> {
         Self::jump(self, offset);
         Ok(())

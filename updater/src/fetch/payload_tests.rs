@@ -124,3 +124,25 @@ fn dripping_for_half_an_hour_is_the_end() {
     let mut pulse = Pulse::default();
     assert!((0..100_000).all(|_| pulse.is_alive(second, 10)));
 }
+
+#[test]
+fn who_asks_whether_bytes_are_there_is_not_kept_waiting() {
+    let (go_on, may_go_on) = std::sync::mpsc::channel();
+    let mut payload = payload(move |mut socket| {
+        wire::send_alive(&mut socket)?;
+        may_go_on.recv().map_err(io::Error::other)?;
+        wire::send_data(&mut socket, b"some")
+    });
+    let now = Duration::ZERO;
+    let soon = Duration::from_secs(5);
+    // A message that brings no byte is none.
+    assert!(!payload.is_ready(soon));
+    assert!(!payload.is_ready(now));
+    go_on.send(()).unwrap();
+    assert!(payload.is_ready(soon));
+    assert!(payload.is_ready(now), "nothing was read yet");
+    assert_eq!(payload.read(&mut [0; 8]).unwrap(), 4);
+    // It is gone, and reading says so.
+    assert!(payload.is_ready(soon));
+    assert!(payload.read(&mut [0]).is_err());
+}

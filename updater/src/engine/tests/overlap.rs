@@ -1,8 +1,14 @@
 //! Probing, writing, flushing and reading back at the same time.
 
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use super::*;
 use crate::install::{InstallError, ReadBack, Run, Write};
 use crate::signature::Verified;
+use crate::source::{Remote, SourceError};
 use crate::table::Block;
 
 #[test]
@@ -145,4 +151,75 @@ fn rot_in_an_early_segment_is_found_while_others_are_good() {
     let error = failed.result.as_ref().unwrap_err().to_string();
     assert!(error.contains("block 0"), "{error}");
     failed.assert_slot_given_up();
+}
+
+/// A payload that stops coming in the middle of a stored block, until it is told to go on.
+struct Falters {
+    bytes: Vec<u8>,
+    at: usize,
+    stops_at: usize,
+    goes_on: Arc<AtomicBool>,
+}
+
+impl Read for Falters {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let stops = self.at == self.stops_at && !self.goes_on.load(Ordering::SeqCst);
+        assert!(!stops, "somebody waits with complete blocks in hand");
+        let end = match self.at < self.stops_at {
+            true => self.stops_at,
+            false => self.bytes.len(),
+        };
+        let count = buf.len().min(end - self.at);
+        buf[..count].copy_from_slice(&self.bytes[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
+
+impl Remote for Falters {
+    fn jump(&mut self, offset: u64) -> Result<(), SourceError> {
+        self.at = usize::try_from(offset).unwrap();
+        Ok(())
+    }
+
+    fn is_ready(&mut self, _: Duration) -> bool {
+        self.at != self.stops_at || self.goes_on.load(Ordering::SeqCst)
+    }
+}
+
+#[test]
+fn complete_blocks_do_not_wait_in_memory_for_one_that_is_still_coming() {
+    let image = image();
+    let built = build(&image, None);
+    // The last block that takes bytes, and has another one behind it.
+    let mut stored = built.offsets.windows(2).enumerate();
+    let (block, starts) = stored.rfind(|(_, at)| at[1] > at[0] + 1).unwrap();
+    let goes_on = Arc::new(AtomicBool::new(false));
+    ready(&built.bytes, |write, _| {
+        let table = *write.table();
+        let mut source = Source::remote(Falters {
+            bytes: built.bytes.clone(),
+            at: 0,
+            stops_at: starts[0] + 1,
+            goes_on: Arc::clone(&goes_on),
+        });
+        let mut unpacker = Unpacker::new(&mut source, table).unwrap();
+        let first = block as u64 - 2;
+        unpacker.skip_to(first, built.offsets[0] as u64).unwrap();
+        // The medium lags behind while the two blocks come, and has caught up only when the next one falters.
+        let mut asked = 0;
+        let enough = || {
+            asked += 1;
+            asked > 4
+        };
+        let mut chunk = Chunk::new(&table, image.len());
+        assert!(unpacker.fill(&mut chunk, enough).unwrap());
+        assert_eq!(chunk.end(), block as u64);
+        assert!(chunk.bytes() == &image[(block - 2) * BLOCK..block * BLOCK]);
+        goes_on.store(true, Ordering::SeqCst);
+        assert!(unpacker.fill(&mut chunk, || false).unwrap());
+        assert!(chunk.bytes() == &image[block * BLOCK..]);
+        assert!(!unpacker.fill(&mut chunk, || false).unwrap());
+        unpacker.finish().unwrap();
+    });
 }

@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use crate::device::{Device, feed_half, feed_rest};
-use crate::fixture::lab;
+use crate::fixture::{How, lab};
 
 #[test]
 fn two_clients_at_once_one_updates_and_the_other_is_told_so() {
@@ -148,4 +148,18 @@ fn the_last_word_comes_also_where_the_payload_is_no_payload() {
     let folder = format!("-update -json -payload {}", device.state.display());
     device.client(&folder).fails(1, "directory", &"a folder");
     assert!(lab().good.len() > 1000);
+}
+
+#[test]
+fn what_another_program_staged_is_told_and_can_be_taken_back() {
+    let device = Device::both();
+    let _service = device.serve();
+    assert_eq!(device.operation(), "IDLE");
+    let apply = device.disk.apply(How::File, &lab().good, &[]);
+    apply.succeeds(&"apply beside the service");
+    let status = device.status();
+    assert_eq!(status["CURRENT_OP"], "UPDATE_STATUS_UPDATED_NEED_REBOOT");
+    assert_eq!(status["NEW_VERSION"], "2.0.0");
+    device.client("-cancel").succeeds(&"take it back");
+    assert_eq!(device.operation(), "IDLE");
 }

@@ -87,9 +87,10 @@ impl Shared {
         &self.place
     }
 
-    /// The status, and how the last piece of work ended.
+    /// The status, and how the last piece of work ended. Reads the disk.
     pub fn doing(&self) -> (Status, Option<(u64, End)>) {
-        let state = self.lock();
+        let mut state = self.lock();
+        self.look(&mut state);
         (state.keeper.status().clone(), state.ended.clone())
     }
 
@@ -101,9 +102,10 @@ impl Shared {
         drop(self.changed.wait_timeout_while(state, patience, ended));
     }
 
-    /// The status, and the number of the last change.
+    /// The status, and the number of the last change. Reads the disk.
     pub fn status(&self) -> (Status, u64) {
-        let state = self.lock();
+        let mut state = self.lock();
+        self.look(&mut state);
         (state.keeper.status().clone(), state.revision)
     }
 
@@ -190,6 +192,7 @@ impl Shared {
     /// Ends what is under way, which is waited for, or takes back what is staged.
     pub fn cancel(&self, patience: Duration) -> End {
         let mut state = self.lock();
+        self.look(&mut state);
         match self.tell(&mut state, Event::Cancel)? {
             Some(Action::Unstage) => self.change(state, Place::unstage),
             Some(Action::Stop) => {
@@ -259,6 +262,18 @@ impl Shared {
         let staged = self.place.staged()?;
         self.tell(&mut state, Event::Settled { staged })?;
         Ok(said(&done))
+    }
+
+    /// Takes note of what somebody did to the disk without asking us, such as `update_engine apply`.
+    fn look(&self, state: &mut State) {
+        if state.keeper.status().operation.is_busy() {
+            return;
+        }
+        match self.place.staged() {
+            // News is never refused.
+            Ok(staged) => drop(self.tell(state, Event::Settled { staged })),
+            Err(failure) => log::debug!("look for a staged release: {failure}"),
+        }
     }
 
     fn tell(&self, state: &mut State, event: Event) -> Result<Option<Action>, Failure> {

@@ -2,7 +2,7 @@
 //! counts what it sends.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,6 +13,9 @@ use anyhow::{Context, Result};
 
 /// Guests reach the host's loopback interface here (QEMU's user network).
 pub const HOST: &str = "10.0.2.2";
+
+/// How often a download that stalls looks around.
+const MOMENT: Duration = Duration::from_millis(20);
 
 /// A server that answers every GET with the same file until it is dropped with the process.
 #[derive(Debug)]
@@ -160,7 +163,9 @@ fn answer(mut connection: TcpStream, offer: &Offer) -> Result<()> {
     while at < end {
         let allowed = offer.stall_at.load(Ordering::SeqCst).saturating_sub(at);
         if allowed == 0 {
-            std::thread::sleep(Duration::from_millis(20));
+            if has_gone(&connection)? {
+                return Ok(());
+            }
             continue;
         }
         let wanted = usize::try_from(allowed.min(end - at))
@@ -174,6 +179,23 @@ fn answer(mut connection: TcpStream, offer: &Offer) -> Result<()> {
         offer.total.fetch_add(wanted as u64, Ordering::SeqCst);
     }
     Ok(())
+}
+
+/// Waits a moment for the other side to close. What would be sent to one that has gone still seems to be taken, and would
+/// count.
+fn has_gone(connection: &TcpStream) -> Result<bool> {
+    connection.set_read_timeout(Some(MOMENT))?;
+    match connection.peek(&mut [0]) {
+        Ok(0) => Ok(true),
+        Ok(_) => {
+            std::thread::sleep(MOMENT);
+            Ok(false)
+        }
+        Err(error) => match error.kind() {
+            ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted => Ok(false),
+            _ => Ok(true),
+        },
+    }
 }
 
 /// First byte, and the last where it is named.
@@ -210,5 +232,24 @@ mod tests {
         assert!(answer.starts_with(b"HTTP/1.0 206 "));
         assert!(answer.ends_with(b"\r\n\r\n\x07\x07\x07\x07\x07\x07\x07\x07\x07\x07"));
         assert_eq!((server.total(), server.requests()), (200_010, 2));
+    }
+
+    #[test]
+    fn a_download_that_nobody_waits_for_does_not_go_on() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), vec![7; 200_000]).unwrap();
+        let server = Server::start(file.path()).unwrap();
+        server.stall_at(1000);
+        let mut connection = TcpStream::connect((Ipv4Addr::LOCALHOST, server.port)).unwrap();
+        let get = b"GET /payload HTTP/1.0\r\n\r\n";
+        connection.write_all(get).unwrap();
+        while server.total() < 1000 {
+            std::thread::sleep(MOMENT);
+        }
+        drop(connection);
+        std::thread::sleep(10 * MOMENT);
+        server.stall_at(u64::MAX);
+        std::thread::sleep(10 * MOMENT);
+        assert_eq!(server.total(), 1000);
     }
 }

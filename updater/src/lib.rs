@@ -9,6 +9,8 @@
 #[cfg(feature = "std")]
 pub mod apply;
 #[cfg(feature = "std")]
+pub mod attendance;
+#[cfg(feature = "std")]
 pub mod bus;
 #[cfg(feature = "std")]
 pub mod control_socket;

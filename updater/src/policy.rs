@@ -10,10 +10,12 @@ use crate::reboot_policy::{People, RebootPolicy, Situation, Step, Why};
 use crate::reboot_window::{LocalZone, Zone};
 use crate::schedule::{Facts, Hold, Moment, Next, Outcome, Schedule};
 use crate::settings::{RebootStrategy, Settings};
-use crate::stick::Watch;
+use crate::stick::{News, Watch};
 
 /// How often a folder of payloads and everything else is looked at.
 const TURN: Duration = Duration::from_secs(60);
+/// How long the payloads of a stick have to stay as they are.
+const COPYING: Duration = Duration::from_secs(5);
 const TURN_MIN: Duration = Duration::from_secs(1);
 
 /// What the service is doing.
@@ -96,7 +98,8 @@ impl Policy {
         let (Some((number, counts)), Some((ended, outcome))) = (self.awaited, doing.ended) else {
             return;
         };
-        if number != ended {
+        // Only the last end is known; what began later ended later.
+        if ended < number {
             return;
         }
         self.awaited = None;
@@ -131,13 +134,16 @@ impl Policy {
             }
             Next::Sleep(time) => {
                 // A stick is noticed at once, but neither now nor later while something speaks against it.
-                if hold.is_none()
-                    && let Some(folder) = &settings.payload_dir
-                    && self.stick.has_changed(Path::new(folder.as_str()))
-                {
-                    self.awaited = world.look(settings, true).map(|number| (number, false));
+                let folder = settings.payload_dir.as_ref().filter(|_| hold.is_none());
+                let news = folder.map(|folder| self.stick.look(Path::new(folder.as_str())));
+                match news {
+                    Some(News::Here) => {
+                        self.awaited = world.look(settings, true).map(|number| (number, false));
+                        time
+                    }
+                    Some(News::Growing) => time.min(COPYING),
+                    Some(News::Nothing) | None => time,
                 }
-                time
             }
         }
     }

@@ -167,7 +167,21 @@ fn payloads(folder: &Path) -> Result<Vec<PathBuf>, StickError> {
 /// Notices a stick that was put in, without reading any file: whoever asks once a minute need not verify each time.
 #[derive(Clone, Debug, Default)]
 pub struct Watch {
+    /// What was told of.
     seen: Vec<Entry>,
+    /// What was there the last time.
+    last: Vec<Entry>,
+}
+
+/// What a [`Watch`] has seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum News {
+    /// Nothing that was not told of.
+    Nothing,
+    /// Something that may still be copied: look again in a moment.
+    Growing,
+    /// Payloads that do not change any more.
+    Here,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,8 +193,8 @@ struct Entry {
 }
 
 impl Watch {
-    /// There are payloads in the folder, and they are not those of the last time. A folder that can't be read has none.
-    pub fn has_changed(&mut self, folder: &Path) -> bool {
+    /// Whether there are payloads in the folder that were not there the last time. A folder that can't be read has none.
+    pub fn look(&mut self, folder: &Path) -> News {
         let entries = payloads(folder).unwrap_or_default();
         let entry = |path: PathBuf| {
             let facts = |m: Metadata| ([m.dev(), m.ino(), m.size()], [m.mtime(), m.mtime_nsec()]);
@@ -189,9 +203,17 @@ impl Watch {
             Entry { name, facts, times }
         };
         let now: Vec<Entry> = entries.into_iter().map(entry).collect();
-        let changed = now != self.seen && !now.is_empty();
+        let rests = now == self.last;
+        self.last.clone_from(&now);
+        if now == self.seen || now.is_empty() {
+            self.seen = now;
+            return News::Nothing;
+        }
+        if !rests {
+            return News::Growing;
+        }
         self.seen = now;
-        changed
+        News::Here
     }
 }
 

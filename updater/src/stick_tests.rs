@@ -118,17 +118,25 @@ fn a_folder_that_is_absent_is_empty_and_one_that_overflows_an_error() {
 }
 
 #[test]
-fn a_stick_is_noticed_once() {
+fn a_stick_is_noticed_once_and_not_while_something_is_still_copied_to_it() {
     let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.payload");
     let mut watch = Watch::default();
-    assert!(!watch.has_changed(folder.path()));
-    fs::write(folder.path().join("a.payload"), "x").unwrap();
-    assert!(watch.has_changed(folder.path()) && !watch.has_changed(folder.path()));
-    fs::write(folder.path().join("a.payload"), "xy").unwrap();
-    assert!(watch.has_changed(folder.path()) && !watch.has_changed(folder.path()));
+    let mut look = || watch.look(folder.path());
+    assert_eq!(look(), News::Nothing);
+    fs::write(&file, "x").unwrap();
+    assert_eq!(look(), News::Growing);
+    fs::write(&file, "xy").unwrap();
+    assert_eq!(look(), News::Growing);
+    assert_eq!((look(), look()), (News::Here, News::Nothing));
+    fs::write(&file, "xyz").unwrap();
+    assert_eq!(
+        [look(), look(), look()],
+        [News::Growing, News::Here, News::Nothing]
+    );
     // Pulled out, and put in again.
-    fs::remove_file(folder.path().join("a.payload")).unwrap();
-    assert!(!watch.has_changed(folder.path()));
-    fs::write(folder.path().join("a.payload"), "xy").unwrap();
-    assert!(watch.has_changed(folder.path()));
+    fs::remove_file(&file).unwrap();
+    assert_eq!(look(), News::Nothing);
+    fs::write(&file, "xyz").unwrap();
+    assert_eq!([look(), look()], [News::Growing, News::Here]);
 }

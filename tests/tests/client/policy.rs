@@ -7,6 +7,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use bootctl::Slot;
+use serde_json::Value;
 use updater::journal::{Cause, Ended, Journal, Reason, Release};
 use updater::policy::{Doing, Policy, World};
 use updater::reboot_policy::People;
@@ -17,7 +18,7 @@ use updater::service::run::{Device as Seen, Service};
 use updater::settings::Settings;
 
 use crate::device::{Device, PATIENCE};
-use crate::fixture::{Program, lab};
+use crate::fixture::{Content, Map, Program, lab};
 use crate::web::Web;
 
 const HOUR: u64 = 3600;
@@ -177,6 +178,11 @@ fn a_release_that_the_loader_did_not_start_causes_no_endless_reboots() {
     configure(&device, &web, "");
     let update = format!("-update -payload {}", device.payload());
     device.client(&update).succeeds(&"update");
+    // As if the machine had been started since.
+    let path = device.state.join("journal.json");
+    let mut journal: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    journal["staged"]["staged_in"] = "another boot".into();
+    fs::write(&path, journal.to_string()).unwrap();
     let mut alone = Alone::new(&device, None);
     alone.pass(3 * DAY);
     assert_eq!(alone.reboots, [0; 0]);
@@ -276,7 +282,7 @@ fn a_payload_that_failed_is_left_alone_for_a_while_also_after_a_restart() {
 }
 
 #[test]
-fn a_stick_is_noticed_within_a_minute() {
+fn a_stick_is_noticed_soon() {
     let device = Device::both();
     let folder = device.state.join("stick");
     fs::create_dir(&folder).unwrap();
@@ -288,7 +294,7 @@ fn a_stick_is_noticed_within_a_minute() {
     alone.pass(HOUR);
     let looks = alone.looks.len();
     fs::write(folder.join("v2.payload"), &lab().good).unwrap();
-    alone.pass(61);
+    alone.pass(61 + 5);
     assert_eq!(alone.looks.len(), looks + 1);
     assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
 }
@@ -329,4 +335,87 @@ fn the_status_says_what_fell_back_and_why_and_how_old_the_news_is() {
     assert_eq!(json["attempts"]["count"], 1);
     assert_eq!(json["newest_signed"]["version"], "2.0.0");
     assert!(Path::new(device.disk.path()).exists());
+}
+
+/// A device whose server has 2.0.0, left to itself for a day, and then asked for it.
+fn leaves_it_until_asked(device: &Device, active: Option<Slot>) {
+    let web = Web::start(&lab().good);
+    configure(device, &web, "POLL_INTERVAL=1h\n");
+    let mut alone = Alone::new(device, active);
+    alone.pass(DAY);
+    assert!(alone.looks.len() > 10, "{:?}", alone.looks);
+    assert_eq!(
+        (device.operation().as_str(), alone.reboots.len()),
+        ("IDLE", 0)
+    );
+    drop(alone);
+    device.client("-update").succeeds(&"by hand");
+    assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
+}
+
+#[test]
+fn what_was_cancelled_by_hand_is_not_staged_again_unasked() {
+    let device = Device::both();
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).succeeds(&"update");
+    device.client("-cancel").succeeds(&"cancel");
+    leaves_it_until_asked(&device, None);
+}
+
+#[test]
+fn what_was_rolled_back_by_hand_is_not_installed_again_unasked() {
+    for by_client in [true, false] {
+        let device = Device::both();
+        let disk = device.disk.path();
+        let bootctl = |words: &str| {
+            let mut line = vec!["--disk", disk];
+            line.extend(words.split(' '));
+            Program::Bootctl.run(&line).succeeds(&words);
+        };
+        let update = format!("-update -payload {}", device.payload());
+        device.client(&update).succeeds(&"update");
+        bootctl("--active b mark-successful");
+        match by_client {
+            true => device.client("-rollback --active b").succeeds(&"rollback"),
+            false => bootctl("--active b rollback"),
+        }
+        bootctl("--active a mark-successful");
+        leaves_it_until_asked(&device, Some(Slot::A));
+    }
+}
+
+#[test]
+fn a_release_that_fell_back_is_not_installed_for_ever_where_the_journal_is_lost() {
+    let mut device = Device::both();
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).succeeds(&"update");
+    let content = Content::read(Path::new(device.disk.path()));
+    let map = Map::of(&content);
+    let environment = content.bytes(map.environment_at(), 512);
+    let text = String::from_utf8(environment).unwrap();
+    let mut spent = text.replace("tandem_b_tries=3", "tandem_b_tries=0");
+    assert_ne!(text, spent);
+    // The fifth of the digits that are all of them once more.
+    let check = spent.find("tandem_check=").unwrap() + "tandem_check=".len() + 4;
+    spent.replace_range(check..=check, "0");
+    device.disk.edit(map.environment_at(), spent.as_bytes());
+    for file in ["journal.json", "service.json"] {
+        fs::remove_file(device.state.join(file)).unwrap();
+    }
+    leaves_it_until_asked(&device, Some(Slot::A));
+}
+
+#[test]
+fn a_damaged_payload_at_hand_does_not_shut_the_server_out() {
+    let device = Device::both();
+    let web = Web::start(&lab().good);
+    let folder = device.state.join("stick");
+    fs::create_dir(&folder).unwrap();
+    let (half, _) = lab().good.split_at(lab().good.len() - 1000);
+    fs::write(folder.join("v2.payload"), half).unwrap();
+    let stick = format!("PAYLOAD_DIR={}\nREBOOT_STRATEGY=off\n", folder.display());
+    configure(&device, &web, &format!("POLL_INTERVAL=5m\n{stick}"));
+    let mut alone = Alone::new(&device, None);
+    alone.pass(2 * HOUR);
+    assert!(web.sent() > 0, "{:?}", alone.looks);
 }

@@ -1,10 +1,15 @@
 //! Against `update_engine run`.
 
+use std::os::unix::net::UnixStream;
 use std::thread::sleep;
 use std::time::Duration;
 
+use updater::control_socket::{Channel, Payload, Reply, Request, Wish};
+use updater::service::status::Operation;
+
 use crate::device::{Device, feed_half, feed_rest};
 use crate::fixture::{How, lab};
+use crate::web::Web;
 
 #[test]
 fn two_clients_at_once_one_updates_and_the_other_is_told_so() {
@@ -162,4 +167,36 @@ fn what_another_program_staged_is_told_and_can_be_taken_back() {
     assert_eq!(status["NEW_VERSION"], "2.0.0");
     device.client("-cancel").succeeds(&"take it back");
     assert_eq!(device.operation(), "IDLE");
+}
+
+#[test]
+fn an_update_asked_for_the_moment_a_check_ends_is_told_of_from_its_start() {
+    for _ in 0..5 {
+        let device = Device::both();
+        let _service = device.serve();
+        let web = Web::start(&lab().good);
+        let payload = Payload::Url(web.url());
+        let force = Vec::new();
+        let wish = Wish { payload, force };
+        let connect = || Channel::new(UnixStream::connect(device.socket()).unwrap());
+        let (mut first, mut second) = (connect(), connect());
+        first.send(&Request::Check(wish.clone()), None).unwrap();
+        let ends = |reply: Reply| match reply {
+            Reply::Status(status) => status.operation == Operation::UpdateAvailable,
+            Reply::Done(_) => true,
+            Reply::Failed(failed) => panic!("{failed:?}"),
+        };
+        while !ends(first.receive().unwrap()) {}
+        second.send(&Request::Update(wish), None).unwrap();
+        let mut seen = Vec::new();
+        loop {
+            match second.receive().unwrap() {
+                Reply::Status(status) => seen.push(status.operation),
+                Reply::Done(_) => break,
+                Reply::Failed(failed) => panic!("{failed:?}"),
+            }
+        }
+        assert!(seen.contains(&Operation::Finalizing), "{seen:?}");
+        assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
+    }
 }

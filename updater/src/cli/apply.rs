@@ -7,11 +7,11 @@ use anyhow::anyhow;
 use bootctl::Slot;
 use bootctl::exit::Exit;
 use updater::apply::{Options, apply};
+use updater::attendance::Attendance;
 use updater::gates::Reason;
 use updater::source::Source;
 
 use super::Failure;
-use super::attendance::Attendance;
 use super::print::say;
 use super::progress::Progress;
 
@@ -78,7 +78,7 @@ impl Arguments {
             false => Attendance::nobody(),
             true => Attendance::begin(self.watchdog).map_err(|error| Failure {
                 exit: Exit::Failed,
-                error,
+                error: error.into(),
             })?,
         };
         let result = apply(source, &options, &mut Progress::new(verbose));

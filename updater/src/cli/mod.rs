@@ -1,7 +1,6 @@
 //! The command line of `update_engine`.
 
 mod apply;
-mod attendance;
 mod health;
 mod progress;
 mod run;

@@ -8,7 +8,9 @@
 //! The calling thread writes. A stage that fails closes its channels, which ends the others; at most [`CHUNKS`] chunks
 //! of about 1 MiB are under way.
 
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, channel, sync_channel};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel, sync_channel,
+};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -106,7 +108,7 @@ fn joined<T>(stage: ScopedJoinHandle<'_, Result<T, EngineError>>) -> Result<T, E
     stage.join().unwrap_or(Err(EngineError::Thread))
 }
 
-fn unpack(
+pub(super) fn unpack(
     mut unpacker: Unpacker<'_>,
     empty: &Receiver<Chunk>,
     full: &SyncSender<Chunk>,
@@ -117,8 +119,15 @@ fn unpack(
         // What comes from afar is worth more on the medium than in memory: unless the medium lags behind, each block
         // goes on alone.
         let hurry = || {
-            spare.extend(empty.try_iter());
-            remote && !spare.is_empty()
+            let gone = loop {
+                match empty.try_recv() {
+                    Ok(chunk) => spare.push(chunk),
+                    Err(TryRecvError::Empty) => break false,
+                    // Nobody writes any more, so that nothing is worth waiting for.
+                    Err(TryRecvError::Disconnected) => break true,
+                }
+            };
+            remote && (gone || !spare.is_empty())
         };
         if !unpacker.fill(&mut chunk, hurry)? {
             return unpacker.finish();

@@ -238,12 +238,16 @@ impl HttpPayload {
     }
 
     fn answer(&mut self) -> Result<Answer, Failure> {
-        let mut process = match self.process.take() {
+        let process = match self.process.take() {
             Some(process) => process,
             None => self.start()?,
         };
         let began = Instant::now();
-        let answer = wire::receive_answer(&mut process.socket, &mut self.buffer);
+        let answer = wire::receive_answer(
+            &process.socket,
+            &mut self.buffer,
+            self.options.patience.silence(),
+        );
         self.process = Some(process);
         let answer = answer.map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset => Failure::new(

@@ -146,3 +146,24 @@ fn who_asks_whether_bytes_are_there_is_not_kept_waiting() {
     assert!(payload.is_ready(soon));
     assert!(payload.read(&mut [0]).is_err());
 }
+
+#[test]
+fn a_frame_that_drips_is_the_end_however_long_each_byte_may_take() {
+    struct Drips;
+    impl Read for Drips {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+            thread::sleep(Duration::from_millis(20));
+            let Some(byte) = buf.first_mut() else {
+                return Ok(0);
+            };
+            // Kind 3, and lengths of 3 too.
+            *byte = 3;
+            Ok(1)
+        }
+    }
+    let mut buffer = [0; MAX_DATA];
+    let began = Instant::now();
+    let answer = wire::receive_answer(Drips, &mut buffer, Duration::from_millis(70));
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::TimedOut);
+    assert!(began.elapsed() < Duration::from_secs(5));
+}

@@ -5,6 +5,7 @@
 //! allocated; who receives a frame that breaks a rule ends the connection.
 
 use std::io::{self, ErrorKind, Read, Write};
+use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -141,8 +142,17 @@ pub fn send_end(to: &mut impl Write) -> io::Result<()> {
     send(to, END, &[])
 }
 
-/// Takes the next answer; data goes to the front of `buffer`.
-pub fn receive_answer(from: &mut impl Read, buffer: &mut [u8; MAX_DATA]) -> io::Result<Answer> {
+/// Takes the next answer, all of which has to come within `patience`; data goes to the front of `buffer`.
+pub fn receive_answer(
+    from: impl Read,
+    buffer: &mut [u8; MAX_DATA],
+    patience: Duration,
+) -> io::Result<Answer> {
+    let from = &mut Hasty {
+        from,
+        began: Instant::now(),
+        patience,
+    };
     let (kind, length) = receive_header(from)?;
     Ok(match kind {
         HEAD => Answer::Head(receive_json(from, length, MAX_NOTE)?),
@@ -157,6 +167,22 @@ pub fn receive_answer(from: &mut impl Read, buffer: &mut [u8; MAX_DATA]) -> io::
         }
         _ => return Err(broken()),
     })
+}
+
+/// Ends a frame that drips.
+struct Hasty<R> {
+    from: R,
+    began: Instant,
+    patience: Duration,
+}
+
+impl<R: Read> Read for Hasty<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        match self.began.elapsed() > self.patience {
+            true => Err(ErrorKind::TimedOut.into()),
+            false => self.from.read(buf),
+        }
+    }
 }
 
 fn receive_header(from: &mut impl Read) -> io::Result<(u8, usize)> {
@@ -215,7 +241,7 @@ mod tests {
         let mut from = bytes;
         let mut all = Vec::new();
         loop {
-            let answer = receive_answer(&mut from, &mut buffer);
+            let answer = receive_answer(&mut from, &mut buffer, Duration::MAX);
             let last = answer.is_err();
             all.push(answer);
             if last {

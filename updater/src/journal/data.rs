@@ -35,6 +35,9 @@ pub struct Staged {
     pub slot: Slot,
     /// When it was staged, in seconds since 1970 by the device's clock, which may be wrong.
     pub time: u64,
+    /// The kernel's id of the boot in which it was staged; empty where that is not known.
+    #[serde(default)]
+    pub staged_in: String,
     /// Boots of it in which health was reached.
     #[serde(default)]
     pub boots: u32,
@@ -83,6 +86,9 @@ pub(super) struct Data {
     pub last_result: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub newest_signed: Option<Seen>,
+    /// What somebody took back or went back from last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left: Option<Release>,
 }
 
 impl Default for Data {
@@ -95,6 +101,7 @@ impl Default for Data {
             attempts: Vec::new(),
             last_result: String::new(),
             newest_signed: None,
+            left: None,
         }
     }
 }
@@ -111,6 +118,7 @@ impl Data {
             release,
             slot,
             time,
+            staged_in: String::new(),
             boots: 0,
             boot_id: String::new(),
             failure: None,
@@ -149,6 +157,7 @@ impl Data {
         self.floor = self.floor.max(release.rollback_index);
         self.failed.retain(|f| f.release.id != release.id);
         self.attempts.retain(|a| a.release.id != release.id);
+        self.take_up(&release.id);
         self.unstage(&release.id);
         self.set_result(&format!("confirmed {}", release.version));
     }
@@ -174,6 +183,13 @@ impl Data {
             unexplained: counted.saturating_add(unexplained),
             time,
         });
+    }
+
+    /// Somebody wants it after all.
+    pub fn take_up(&mut self, id: &[u8; 32]) {
+        if self.left.as_ref().is_some_and(|left| left.id == *id) {
+            self.left = None;
+        }
     }
 
     pub fn see(&mut self, seen: Seen) {

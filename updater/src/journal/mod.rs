@@ -26,6 +26,8 @@ pub(crate) use store::replace;
 use data::Data;
 use history::Event;
 
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
 /// The journal of one device, as it was read last.
 #[derive(Debug)]
 pub struct Journal {
@@ -70,6 +72,12 @@ impl Journal {
         self.failed(id).filter(|f| f.is_refused())
     }
 
+    /// Somebody took this payload back or went back from it, so that the device does not install it again unasked.
+    #[must_use]
+    pub fn is_left(&self, id: &[u8; 32]) -> bool {
+        self.data.left.as_ref().is_some_and(|left| left.id == *id)
+    }
+
     /// The attempts to install the payload with this id; `None` if there were none, or it has been confirmed since.
     #[must_use]
     pub fn attempts(&self, id: &[u8; 32]) -> Option<&Attempts> {
@@ -92,6 +100,7 @@ impl Journal {
         let event = Event::new("attempt", now()).release(release).slot(slot);
         self.update(event, |data, time| {
             attempts::begin(&mut data.attempts, release.clone(), time);
+            data.take_up(&release.id);
         })
     }
 
@@ -154,7 +163,12 @@ impl Journal {
     /// The journal can't be written.
     pub fn staged(&mut self, release: &Release, slot: Slot) -> Result<(), JournalError> {
         let event = Event::new("staged", now()).release(release).slot(slot);
-        self.update(event, |data, time| data.stage(release.clone(), slot, time))
+        self.update(event, |data, time| {
+            data.stage(release.clone(), slot, time);
+            if let Some(staged) = &mut data.staged {
+                staged.staged_in = boot_id();
+            }
+        })
     }
 
     /// Counts a boot of a release on trial, once per `boot_id` (every time when that is empty). Durable on return.
@@ -222,18 +236,27 @@ impl Journal {
         let event = Event::new("cancelled", now()).release(release).slot(slot);
         self.update(event, |data, _| {
             data.unstage(&release.id);
+            data.left = Some(release.clone());
             data.set_result(&format!("cancelled {} in slot {slot}", release.version));
         })
     }
 
-    /// Records that somebody wants `slot` back, with the version that it holds. Durable on return.
+    /// Records that somebody wants `slot` back, with the version that it holds, in place of `left`. Durable on return.
     ///
     /// # Errors
     /// The journal can't be written.
-    pub fn rolled_back(&mut self, version: &str, slot: Slot) -> Result<(), JournalError> {
+    pub fn rolled_back(
+        &mut self,
+        version: &str,
+        slot: Slot,
+        left: Option<Release>,
+    ) -> Result<(), JournalError> {
         let text = format!("rolled back to {version} in slot {slot}");
         let event = Event::new("rolled-back", now()).slot(slot).detail(&text);
-        self.update(event, |data, _| data.set_result(&text))
+        self.update(event, |data, _| {
+            data.left = left;
+            data.set_result(&text);
+        })
     }
 
     /// Records how an operation ended that changed nothing else here, such as a refused payload.
@@ -266,6 +289,13 @@ impl Journal {
         self.data = after;
         Ok(())
     }
+}
+
+/// The kernel's id of this boot; empty where there is none.
+pub(crate) fn boot_id() -> String {
+    let id = std::fs::read_to_string(BOOT_ID);
+    let id = id.inspect_err(|error| log::info!("read {BOOT_ID}: {error}"));
+    id.unwrap_or_default().trim().to_owned()
 }
 
 /// Seconds since 1970, 0 while the clock is before that.

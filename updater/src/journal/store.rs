@@ -1,13 +1,14 @@
 //! The journal's file: bounded reading, atomic replacement, and the lock that orders writers.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use crate::files;
 
@@ -15,6 +16,7 @@ use super::data::{Data, FORMAT};
 
 const NAME: &str = "journal.json";
 const NEW_NAME: &str = "journal.json.new";
+const LOCK_NAME: &str = "journal.lock";
 const CORRUPT_NAME: &str = "journal.json.corrupt";
 /// Largest journal that is read, in bytes; 64 failed releases with full details stay below it.
 const SIZE_MAX: u64 = 1 << 20;
@@ -139,10 +141,19 @@ pub(crate) fn replace(
         .map_err(JournalError::io("flush", dir))
 }
 
-/// Takes the lock on the directory, which is created when it is missing.
+/// Takes the lock in the directory, which is created when it is missing. Only its owner can open the file: whoever may
+/// open one for reading may also lock it, and a directory that everybody may look into would be a lock for everybody.
 pub(super) fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
     fs::create_dir_all(dir).map_err(JournalError::io("create", dir))?;
-    let mut file = File::open(dir).map_err(JournalError::io("open", dir))?;
+    let path = dir.join(LOCK_NAME);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(&path)
+        .map_err(JournalError::io("open", &path))?;
     let start = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -153,11 +164,11 @@ pub(super) fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
             }
             Err((_, Errno::EWOULDBLOCK | Errno::EINTR)) => {
                 return Err(JournalError::Busy {
-                    path: dir.to_path_buf(),
+                    path,
                     seconds: LOCK_WAIT.as_secs(),
                 });
             }
-            Err((_, errno)) => return Err(JournalError::io("lock", dir)(errno.into())),
+            Err((_, errno)) => return Err(JournalError::io("lock", &path)(errno.into())),
         }
     }
 }

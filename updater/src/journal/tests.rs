@@ -398,3 +398,32 @@ fn an_ending_of_a_later_version_is_an_interruption() {
         assert_eq!(json, format!("\"{}\"", ended.as_str()));
     }
 }
+
+#[test]
+fn who_may_only_look_into_the_folder_cannot_lock_the_journal() {
+    use nix::fcntl::{Flock, FlockArg};
+    let dir = TempDir::new().unwrap();
+    let folder = fs::File::open(dir.path()).unwrap();
+    let _held = Flock::lock(folder, FlockArg::LockExclusiveNonblock).unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.attempt(&release(1), Slot::B).unwrap();
+    let lock = fs::metadata(dir.path().join("journal.lock")).unwrap();
+    let mode = std::os::unix::fs::MetadataExt::mode(&lock);
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn what_was_left_by_hand_is_remembered_until_somebody_wants_it() {
+    let dir = TempDir::new().unwrap();
+    let mut journal = Journal::load(dir.path());
+    journal.rolled_back("1", Slot::A, Some(release(2))).unwrap();
+    assert!(Journal::load(dir.path()).is_left(&[2; 32]));
+    journal.confirmed(&release(1), Slot::A).unwrap();
+    assert!(journal.is_left(&[2; 32]));
+    journal.attempt(&release(3), Slot::B).unwrap();
+    assert!(journal.is_left(&[2; 32]));
+    journal.attempt(&release(2), Slot::B).unwrap();
+    assert!(!journal.is_left(&[2; 32]));
+    journal.cancelled(&release(2), Slot::B).unwrap();
+    assert!(journal.is_left(&[2; 32]) && !journal.is_left(&[3; 32]));
+}

@@ -133,7 +133,7 @@ fn nobody_is_asked_on_trial_when_turned_off_or_with_settings_that_cannot_be_read
 }
 
 #[test]
-fn a_stick_is_looked_at_within_a_minute_and_once() {
+fn a_stick_is_looked_at_once_within_a_minute_and_what_it_takes_to_see_that_it_is_copied() {
     let folder = tempfile::tempdir().unwrap();
     let settings = format!(
         "PAYLOAD_DIR={}\nPOLL_INTERVAL=168h",
@@ -149,7 +149,7 @@ fn a_stick_is_looked_at_within_a_minute_and_once() {
     fake.run(&mut policy, 3600);
     assert_eq!(fake.said(), [""; 0]);
     fake.doing.confirmed = true;
-    fake.run(&mut policy, 61);
+    fake.run(&mut policy, 61 + 5);
     assert_eq!(fake.said(), ["stick"]);
     fake.run(&mut policy, 86_400);
     assert_eq!(fake.said(), ["stick"]);
@@ -205,4 +205,18 @@ fn nothing_is_rebooted_while_something_is_under_way() {
     fake.doing.staged = None;
     fake.run(&mut policy, 86_400);
     assert_eq!(fake.log.len(), 2);
+}
+
+#[test]
+fn a_look_that_ended_unheard_before_somebody_elses_does_not_keep_the_device_waiting() {
+    let mut fake = Fake::new("SERVER=http://h\nGROUP=g\nPOLL_INTERVAL=1h");
+    let mut policy = Policy::start(&mut fake);
+    while fake.log.is_empty() {
+        fake.run(&mut policy, 1);
+    }
+    // Of both ends only the later one is known.
+    fake.doing.ended = Some((fake.works + 1, Outcome::Answered));
+    fake.log.clear();
+    fake.run(&mut policy, 2 * 3600);
+    assert!(fake.said().contains(&"look"), "{:?}", fake.said());
 }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use std::time::Duration;
 
 use bootctl::exit::Exit;
 
@@ -16,7 +17,7 @@ use crate::payload::MAX_PREFIX;
 use crate::resume::{self, Saved};
 use crate::settings::Settings;
 use crate::source::Source;
-use crate::stick::{Look, NotTaken};
+use crate::stick::{Found as Newest, Look, NotTaken};
 
 /// Where to look.
 #[derive(Debug)]
@@ -35,8 +36,14 @@ pub(super) enum Found {
 }
 
 impl Finder {
-    /// Looks. Opens files, and no connection.
-    pub(super) fn find(self, place: &Place, session: &mut Session) -> Result<Found, Failure> {
+    /// Looks. Opens files, and no connection. Where nobody has asked, a folder that is of no use, or whose payload has to
+    /// wait, does not stand in the server's way.
+    pub(super) fn find(
+        self,
+        place: &Place,
+        session: &mut Session,
+        unasked: bool,
+    ) -> Result<Found, Failure> {
         match self {
             Self::Asked(Payload::Descriptor, Some(descriptor)) => here(File::from(descriptor)),
             Self::Asked(Payload::Descriptor, None) => Err(Failure::new(
@@ -44,17 +51,30 @@ impl Finder {
                 "open payload: no descriptor came with the request",
             )),
             Self::Asked(Payload::Url(url), _) => Download::found(place, session, url),
-            Self::Asked(Payload::Configured, _) => configured(place, session),
-            Self::Stick => on_stick(session)?.map_or_else(Err, here),
+            Self::Asked(Payload::Configured, _) => configured(place, session, unasked),
+            Self::Stick => on_stick(session)?.map_or_else(Err, |found| here(found.file)),
         }
     }
 }
 
 /// What the folder of payloads holds, else what the server has. The one is at hand, and the other can wait for a reboot.
-fn configured(place: &Place, session: &mut Session) -> Result<Found, Failure> {
-    let nothing = match on_stick(session)? {
-        Ok(file) => return here(file),
-        Err(nothing) => nothing,
+fn configured(place: &Place, session: &mut Session, unasked: bool) -> Result<Found, Failure> {
+    let nothing = match on_stick(session) {
+        Ok(Ok(found)) => match unasked.then(|| place.wait(&found.manifest.id().0)) {
+            None | Some(Duration::ZERO) => return here(found.file),
+            // It says how long it waits when it is asked for alone.
+            Some(_) if session.settings().polled_server().is_none() => return here(found.file),
+            Some(_) => Failure::new(
+                Exit::NoUpdate,
+                "find update: the payload at hand has to wait",
+            ),
+        },
+        Ok(Err(nothing)) => nothing,
+        Err(failure) if unasked => {
+            log::warn!("{failure}");
+            failure
+        }
+        Err(failure) => return Err(failure),
     };
     let settings = session.settings();
     let Some(server) = settings.polled_server() else {
@@ -69,7 +89,7 @@ fn configured(place: &Place, session: &mut Session) -> Result<Found, Failure> {
 }
 
 /// The newest payload in the folder that the settings name, or in words that there is none.
-fn on_stick(session: &mut Session) -> Result<Result<File, Failure>, Failure> {
+fn on_stick(session: &mut Session) -> Result<Result<Newest, Failure>, Failure> {
     let Some(folder) = session.settings().payload_dir.clone() else {
         let text = "find update: there is no place to look (--payload, or SERVER or PAYLOAD_DIR in update.conf)";
         return Ok(Err(Failure::new(Exit::Refused, text)));
@@ -81,7 +101,7 @@ fn on_stick(session: &mut Session) -> Result<Result<File, Failure>, Failure> {
         log::info!("{}: {why}", path.display().to_string().escape_debug());
     }
     Ok(match look.best {
-        Some(found) => Ok(found.file),
+        Some(found) => Ok(found),
         None => Err(nothing(&folder, &look)),
     })
 }

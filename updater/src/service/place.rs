@@ -2,11 +2,13 @@
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bootctl::active::{active_slot, active_usr, mounted_partitions};
 use bootctl::control::{Control, StateReport};
 use bootctl::disk::{Access, Disk, DiskError, LOCK_PATIENCE};
 use bootctl::exit::Exit;
+use bootctl::slot_record::SlotRecordHeader;
 use bootctl::transaction::{TransactionError, TransactionLock};
 use bootctl::transition::TryCount;
 use bootctl::{BlockIo, Slot};
@@ -15,7 +17,7 @@ use super::Failure;
 use super::status::NewRelease;
 use crate::apply::{self, JOURNAL_DIR};
 use crate::gates::Reason;
-use crate::journal::{Journal, Release};
+use crate::journal::{Journal, Release, now};
 use crate::settings;
 
 /// Where programs that run find each other.
@@ -49,6 +51,8 @@ pub struct Boot {
     pub confirmed: bool,
     /// What would be started instead of it.
     pub staged: Option<NewRelease>,
+    /// The payload that the active slot was written from, where its record says it.
+    pub running: Option<[u8; 32]>,
 }
 
 /// What the next boot would start instead of the running slot.
@@ -114,6 +118,11 @@ impl Place {
         Ok(Boot {
             confirmed: confirmed.is_some_and(|active| active.is_confirmed()),
             staged: opened.staged().map(NewRelease::from),
+            running: opened
+                .control
+                .read_slot_record(active)
+                .ok()
+                .map(|record| record.payload_id),
         })
     }
 
@@ -123,6 +132,43 @@ impl Place {
     /// The disk can't be read, or nothing says which slot is active.
     pub fn staged(&self) -> Result<Option<NewRelease>, Failure> {
         Ok(self.boot()?.staged)
+    }
+
+    /// Why this device does not install a payload unless somebody asks for it, although it may be installed: it was
+    /// left or taken back by hand, or did not prove itself. That is in the journal; where that could not be written, or
+    /// a program that has none changed the boot state, the slots show it. Reads only, and takes no lock.
+    ///
+    /// # Errors
+    /// As [`staged`](Self::staged).
+    pub fn reluctance(&self, id: &[u8; 32]) -> Result<Option<&'static str>, Failure> {
+        let journal = self.journal();
+        if journal.as_ref().is_some_and(|journal| journal.is_left(id)) {
+            return Ok(Some("it was taken back by hand"));
+        }
+        let tried = journal.is_some_and(|journal| journal.attempts(id).is_some());
+        let mut opened = self.open(Access::Read)?;
+        let other = opened.active.other();
+        let record = opened.control.read_slot_record(other);
+        let (Ok(record), Some(state)) = (record, opened.report.state) else {
+            return Ok(None);
+        };
+        let (active, passive) = (state.get(opened.active), state.get(other));
+        let spent = passive.priority.get() > 0 && !passive.is_candidate();
+        Ok(match record.payload_id == *id {
+            true if passive.is_confirmed() && passive.priority < active.priority => {
+                Some("this device went back from it")
+            }
+            true if spent && !tried => Some("it did not prove itself here"),
+            _ => None,
+        })
+    }
+
+    /// How long the device waits after failed attempts before it tries this payload again unasked.
+    #[must_use]
+    pub fn wait(&self, id: &[u8; 32]) -> Duration {
+        let journal = self.journal();
+        let attempts = journal.as_ref().and_then(|journal| journal.attempts(id));
+        attempts.map_or(Duration::ZERO, |attempts| attempts.wait(now()))
     }
 
     /// Makes the staged slot unbootable, so that the next boot starts the running one again.
@@ -165,7 +211,9 @@ impl Place {
             .control
             .read_slot_record(slot)
             .map_or_else(|_| UNKNOWN.to_owned(), |header| header.version.to_string());
-        self.note(|journal| journal.rolled_back(&version, slot));
+        let left = device.control.read_slot_record(active).ok();
+        let left = left.as_ref().map(release);
+        self.note(|journal| journal.rolled_back(&version, slot, left));
         Ok(format!(
             "the next boot starts {version} in slot {slot}; reboot to go back to it"
         ))
@@ -251,11 +299,7 @@ impl Opened {
             Ok(header) => Staged {
                 slot,
                 size: header.image_size,
-                release: Release {
-                    id: header.payload_id,
-                    version: header.version.to_string(),
-                    rollback_index: header.rollback_index,
-                },
+                release: release(&header),
             },
             Err(error) => {
                 log::info!("read record of slot {slot}: {error}");
@@ -292,6 +336,14 @@ impl Opened {
         })?;
         change(&mut self.control)
             .map_err(|error| Failure::new(error.exit(), format!("{verb}: {error}")))
+    }
+}
+
+fn release(record: &SlotRecordHeader) -> Release {
+    Release {
+        id: record.payload_id,
+        version: record.version.to_string(),
+        rollback_index: record.rollback_index,
     }
 }
 

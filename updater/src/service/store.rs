@@ -78,7 +78,8 @@ pub(super) enum LockError {
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "keeps the lock")] File);
 
-/// Takes the lock in `folder`, which is made if it is missing. Does not wait.
+/// Takes the lock in `folder`, which is made if it is missing. Does not wait. Nobody else may open the file: a lock for
+/// reading would keep us out.
 pub(super) fn lock(folder: &Path) -> Result<Lock, LockError> {
     let path = folder.join(LOCK_NAME);
     let failed = |cause| LockError::Io {
@@ -91,7 +92,7 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, LockError> {
                 .write(true)
                 .create(true)
                 .truncate(false)
-                .mode(0o644)
+                .mode(0o600)
                 .custom_flags(OFlag::O_NOFOLLOW.bits())
                 .open(&path)
         })
@@ -112,8 +113,8 @@ pub(super) fn is_locked(folder: &Path) -> bool {
         fcntl(&file, FcntlArg::F_OFD_GETLK(&mut found))?;
         Ok(libc::c_int::from(found.l_type) != libc::F_UNLCK)
     };
-    // Without the file, or without the right to look at it, there is nobody to be seen.
-    holder().unwrap_or(false)
+    // Without the file there is nobody to be seen. Who may not look at it has to take the status for what it says.
+    holder().unwrap_or_else(|error| error.kind() == io::ErrorKind::PermissionDenied)
 }
 
 fn whole_file() -> io::Result<libc::flock> {
@@ -161,6 +162,11 @@ mod tests {
         let held = lock(folder).unwrap();
         assert!(is_locked(folder));
         assert!(matches!(lock(folder), Err(LockError::Busy(_))));
+        let mode = fs::metadata(folder.join(LOCK_NAME)).unwrap().permissions();
+        assert_eq!(
+            std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+            0o600
+        );
         drop(held);
         assert!(!is_locked(folder));
         drop(lock(folder).unwrap());

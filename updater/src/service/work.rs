@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::Digest;
 use crate::apply::{Outcome, Session};
+use crate::attendance::Attendance;
 use crate::engine::{Observer, Phase};
 use crate::fetch::Canceller;
 use crate::gates::{Admitted, Reason};
@@ -136,7 +136,7 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&mut self, finder: Finder) -> Result<Outcome, Failure> {
         let mut session = self.open()?;
-        match finder.find(self.place, &mut session)? {
+        match finder.find(self.place, &mut session, self.job.unasked)? {
             Found::Here(source) => self.take(session, source),
             Found::Afar(download) => self.fetch(session, &download),
         }
@@ -177,7 +177,9 @@ impl Work<'_> {
             return Ok(outcome);
         }
         if self.job.unasked {
-            self.wait_after_failures(admitted.manifest().id())?;
+            let id = admitted.manifest().id();
+            self.is_wanted(id, &release.version)?;
+            self.wait_after_failures(id)?;
         }
         self.accepted = true;
         self.tell(Event::Accepted {
@@ -189,16 +191,30 @@ impl Work<'_> {
             self.tell(Event::Available { release, time });
             return Ok(outcome);
         }
-        let outcome = session.install(candidate, &mut self.observer)?;
-        self.tell(Event::Staged { release });
-        Ok(outcome)
+        let attendance = match self.place.disk {
+            None => Attendance::light(),
+            Some(_) => Attendance::nobody(),
+        };
+        let result = session.install(candidate, &mut self.observer);
+        let failed = result.is_err() && !self.observer.stop.is_set();
+        let outcome = result.inspect(|_| self.tell(Event::Staged { release }));
+        attendance.end(failed);
+        Ok(outcome?)
+    }
+
+    /// What somebody went back from is not news.
+    fn is_wanted(&self, id: Digest, version: &str) -> Result<(), Failure> {
+        let Some(why) = self.place.reluctance(&id.0)? else {
+            return Ok(());
+        };
+        let text = format!("install payload: {version}: {why}; -update installs it again");
+        log::info!("{text}");
+        Err(Failure::new(Exit::NoUpdate, text))
     }
 
     /// The same payload again, at once, would most likely fail again.
     fn wait_after_failures(&mut self, id: Digest) -> Result<(), Failure> {
-        let journal = self.place.journal();
-        let attempts = journal.as_ref().and_then(|journal| journal.attempts(&id.0));
-        let wait = attempts.map_or(Duration::ZERO, |attempts| attempts.wait(now()));
+        let wait = self.place.wait(&id.0);
         if wait.is_zero() {
             return Ok(());
         }

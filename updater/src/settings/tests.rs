@@ -78,14 +78,16 @@ fn a_bad_value_is_reported_and_leaves_the_one_below_in_force() {
         "SERVER=http://",
         "SERVER=https:///x",
         "REBOOT_STRATEGY=etcd-lock",
-        "LOCKSMITHD_REBOOT_WINDOW_START=4:00",
+        "LOCKSMITHD_REBOOT_WINDOW_START=004:00",
+        "LOCKSMITHD_REBOOT_WINDOW_START=Thu Fri 04:00",
         "LOCKSMITHD_REBOOT_WINDOW_START=24:00",
         "LOCKSMITHD_REBOOT_WINDOW_START=Foo 04:00",
         "LOCKSMITHD_REBOOT_WINDOW_START=+4:00",
         "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1",
         "LOCKSMITHD_REBOOT_WINDOW_LENGTH=",
         "LOCKSMITHD_REBOOT_WINDOW_LENGTH=99999999999h",
-        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1.5h",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=1.h",
+        "LOCKSMITHD_REBOOT_WINDOW_LENGTH=.h",
         "TRIES=0",
         "TRIES=10",
         "TRIES=+4",
@@ -257,4 +259,20 @@ proptest! {
         prop_assert!((1..=4).contains(&s.required_signatures(9).get()));
         prop_assert!(s.health_timeout > 0 && s.health_deadline > 0);
     }
+}
+
+#[test]
+fn what_locksmith_reads_is_read() {
+    use super::values::length;
+    let start = |text: &str| {
+        text.parse::<WindowStart>()
+            .map(|start| (start.day, start.minute))
+    };
+    let thursday = Some(Weekday::Thursday);
+    assert_eq!(start("4:5"), Ok((None, 245)));
+    assert_eq!(start("Thu 4:00"), Ok((thursday, 240)));
+    assert_eq!(start("thu \t 04:00"), Ok((thursday, 240)));
+    assert_eq!(length("1.5h"), Ok(5400));
+    assert_eq!(length("0.25h30s"), Ok(930));
+    assert_eq!(length("167.9999999h"), Ok(604_799));
 }

@@ -61,16 +61,18 @@ pub struct WindowStart {
 impl FromStr for WindowStart {
     type Err = Invalid;
 
-    /// Locksmith's syntax: `Thu 04:00`, or `04:00` for every day.
+    /// Locksmith's syntax: `Thu 04:00`, or `04:00` for every day; one digit will do, and any space between.
     fn from_str(text: &str) -> Result<Self, Invalid> {
         const MUST: Invalid = Invalid("a time such as `04:00` or `Thu 04:00`");
-        let (day, time) = match text.split_once(' ') {
-            Some((day, time)) => (Some(weekday(day).ok_or(MUST)?), time),
-            None => (None, text),
+        let mut words = text.split_ascii_whitespace();
+        let (day, time) = match (words.next(), words.next(), words.next()) {
+            (Some(day), Some(time), None) => (Some(weekday(day).ok_or(MUST)?), time),
+            (Some(time), None, None) => (None, time),
+            _ => return Err(MUST),
         };
         let (hour, minute) = time.split_once(':').ok_or(MUST)?;
-        let two_digits = |t: &str| t.len() == 2 && t.bytes().all(|b| b.is_ascii_digit());
-        if !two_digits(hour) || !two_digits(minute) {
+        let digits = |t: &str| matches!(t.len(), 1 | 2) && t.bytes().all(|b| b.is_ascii_digit());
+        if !digits(hour) || !digits(minute) {
             return Err(MUST);
         }
         let hour: u16 = number(hour, 0..=23, MUST.0)?;
@@ -110,14 +112,16 @@ pub fn interval(text: &str) -> Result<u32, Invalid> {
         .ok_or(must)
 }
 
-/// A Go duration of whole hours, minutes and seconds, such as `1h30m`, in seconds.
+/// A Go duration of hours, minutes and seconds, such as `1h30m` or `1.5h`, in seconds; what is left of one is dropped.
 fn duration(text: &str) -> Option<u32> {
     let mut total = 0_u32;
     let mut rest = text;
     while !rest.is_empty() {
-        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-        let (value, tail) = rest.split_at_checked(digits)?;
-        let value: u32 = value.parse().ok()?;
+        let (value, tail) = digits(rest)?;
+        let (parts, tail) = match tail.strip_prefix('.') {
+            Some(tail) => fraction(tail)?,
+            None => (0, tail),
+        };
         let mut tail = tail.chars();
         let unit = match tail.next()? {
             'h' => 3600,
@@ -126,9 +130,34 @@ fn duration(text: &str) -> Option<u32> {
             _ => return None,
         };
         rest = tail.as_str();
+        let part = parts.checked_mul(unit)? / MILLION;
         total = total.checked_add(value.checked_mul(unit)?)?;
+        total = total.checked_add(part)?;
     }
     Some(total)
+}
+
+/// Parts of one in which fractions are counted.
+const MILLION: u32 = 1_000_000;
+
+/// The number at the front, and what follows it.
+fn digits(text: &str) -> Option<(u32, &str)> {
+    let count = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (value, rest) = text.split_at_checked(count)?;
+    Some((value.parse().ok()?, rest))
+}
+
+/// Millionths, from the digits behind the point, and what follows them.
+fn fraction(text: &str) -> Option<(u32, &str)> {
+    let count = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (digits, rest) = text.split_at_checked(count).filter(|_| count > 0)?;
+    let mut worth = MILLION;
+    let mut parts = 0;
+    for digit in digits.bytes() {
+        worth /= 10;
+        parts += u32::from(digit.saturating_sub(b'0')) * worth;
+    }
+    Some((parts, rest))
 }
 
 /// Bytes per second, in units of 1024 or 1024² of them where `K` or `M` follows; `unlimited` is none.

@@ -223,3 +223,26 @@ fn complete_blocks_do_not_wait_in_memory_for_one_that_is_still_coming() {
         unpacker.finish().unwrap();
     });
 }
+
+#[test]
+fn a_writer_that_gave_up_is_noticed_by_one_who_waits_for_the_source() {
+    let image = image();
+    let built = build(&image, None);
+    ready(&built.bytes, |write, _| {
+        let table = *write.table();
+        let mut source = Source::remote(Falters {
+            bytes: built.bytes.clone(),
+            at: 0,
+            stops_at: built.offsets[2] + 1,
+            goes_on: Arc::default(),
+        });
+        let mut unpacker = Unpacker::new(&mut source, table).unwrap();
+        unpacker.skip_to(0, built.offsets[0] as u64).unwrap();
+        let (empty_tx, empty_rx) = std::sync::mpsc::sync_channel(1);
+        let (full_tx, full_rx) = std::sync::mpsc::sync_channel(1);
+        empty_tx.send(Chunk::new(&table, image.len())).unwrap();
+        drop(empty_tx);
+        pipeline::unpack(unpacker, &empty_rx, &full_tx).unwrap();
+        assert_eq!(full_rx.recv().unwrap().end(), 1);
+    });
+}

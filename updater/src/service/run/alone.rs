@@ -37,6 +37,10 @@ pub struct Device {
     confirmed: bool,
     /// The release that the last reboot should have started: there is none for it any more.
     inherited: Option<String>,
+    /// The release that runs, as far as its slot says it.
+    running: Option<[u8; 32]>,
+    /// The last work whose end the policy has heard of.
+    ended: Option<u64>,
 }
 
 impl std::fmt::Debug for Device {
@@ -54,7 +58,7 @@ pub(super) fn start(shared: &Arc<Shared>) -> Result<(), Failure> {
         let mut policy = Policy::start(&mut device);
         loop {
             let sleep = policy.turn(&mut device);
-            device.shared.rest(sleep);
+            device.shared.rest(device.ended, sleep);
         }
     };
     thread::Builder::new()
@@ -71,7 +75,8 @@ impl Device {
         let waiting = status.operation == Operation::UpdatedNeedReboot;
         let waiting = waiting.then(|| status.version().to_owned());
         let run = place.run.as_deref();
-        let inherited = run.and_then(|run| inherited(run, waiting.as_deref()));
+        let journal = place.journal();
+        let inherited = run.and_then(|run| inherited(run, waiting.as_deref(), journal.as_ref()));
         if let Some(version) = inherited.as_ref().filter(|_| waiting == inherited) {
             log::warn!(
                 "{version} was staged when this machine started, and was not booted; this device does not reboot for it by itself"
@@ -83,6 +88,8 @@ impl Device {
             said: BTreeSet::new(),
             confirmed: false,
             inherited,
+            running: None,
+            ended: None,
         }
     }
 
@@ -94,6 +101,7 @@ impl Device {
             Boot::default()
         });
         self.confirmed |= boot.confirmed;
+        self.running = boot.running;
         if boot.staged.is_none() {
             self.inherited = None;
         }
@@ -125,7 +133,9 @@ impl World for Device {
     fn not_before(&mut self) -> i64 {
         let journal = self.shared.place().journal();
         let newest = journal.as_ref().and_then(Journal::newest_signed);
-        newest.and_then(Seen::made).unwrap_or(0).max(YOUNGER)
+        // A day that somebody got wrong in a release that never ran here must not keep the device from rebooting.
+        let runs = newest.filter(|seen| self.running == Some(seen.release.id));
+        runs.and_then(Seen::made).unwrap_or(0).max(YOUNGER)
     }
 
     fn random(&mut self) -> u64 {
@@ -134,6 +144,7 @@ impl World for Device {
 
     fn doing(&mut self) -> Doing {
         let (status, ended) = self.shared.doing();
+        self.ended = ended.as_ref().map(|(number, _)| *number);
         let busy = status.operation.is_busy();
         let waits = status.operation == Operation::UpdatedNeedReboot;
         // The disk is asked only where something may follow from it.
@@ -177,7 +188,9 @@ impl World for Device {
     }
 
     fn reboot(&mut self) {
+        self.shared.set_reboots(true);
         log::error!("reboot: {}", reboot());
+        self.shared.set_reboots(false);
     }
 }
 

@@ -9,15 +9,25 @@ use std::io::{ErrorKind, Read};
 use std::path::Path;
 
 use crate::files;
+use crate::journal::{Journal, Staged, boot_id};
 
 const NAME: &str = "inherited";
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Longest file, in bytes: two short words.
 const LENGTH_MAX: u64 = 256;
 
 /// The version of that release, if there is one; `waiting` is the one that waits now. `run` is the folder of the service.
-pub(super) fn inherited(run: &Path, waiting: Option<&str>) -> Option<String> {
-    of_boot(run, &boot_id(), waiting)
+/// The journal may know that it was staged after the machine had started, by somebody who was there before the service.
+pub(super) fn inherited(
+    run: &Path,
+    waiting: Option<&str>,
+    journal: Option<&Journal>,
+) -> Option<String> {
+    let boot = boot_id();
+    let staged = journal.and_then(Journal::staged_release);
+    let since = |staged: &Staged| !boot.is_empty() && staged.staged_in == boot;
+    let new = staged.filter(|staged| since(staged));
+    let waiting = waiting.filter(|waiting| new.is_none_or(|new| new.release.version != *waiting));
+    of_boot(run, &boot, waiting)
 }
 
 fn of_boot(run: &Path, boot: &str, waiting: Option<&str>) -> Option<String> {
@@ -42,15 +52,12 @@ fn of_boot(run: &Path, boot: &str, waiting: Option<&str>) -> Option<String> {
     waiting.map(str::to_owned)
 }
 
-fn boot_id() -> String {
-    let id = fs::read_to_string(BOOT_ID);
-    let id = id.inspect_err(|error| log::info!("read {BOOT_ID}: {error}"));
-    id.unwrap_or_default().trim().to_owned()
-}
-
 #[cfg(test)]
 mod tests {
+    use bootctl::Slot;
+
     use super::*;
+    use crate::journal::Release;
 
     #[test]
     fn what_waited_at_the_start_of_the_machine_is_known_until_the_next_one() {
@@ -68,5 +75,22 @@ mod tests {
         assert_eq!(ask("", Some("2.0.0")), two);
         assert_eq!(ask("", None), None);
         assert_eq!(boot_id().len(), 36);
+    }
+
+    #[test]
+    fn what_was_staged_before_the_service_came_up_is_not_inherited() {
+        let run = tempfile::tempdir().unwrap();
+        let mut journal = Journal::load(run.path());
+        let release = Release {
+            id: [2; 32],
+            version: "2.0.0".into(),
+            rollback_index: 2,
+        };
+        journal.staged(&release, Slot::B).unwrap();
+        let journal = Journal::load(run.path());
+        assert_eq!(inherited(run.path(), Some("2.0.0"), Some(&journal)), None);
+        fs::remove_file(run.path().join(NAME)).unwrap();
+        let two = Some("2.0.0".to_owned());
+        assert_eq!(inherited(run.path(), Some("2.0.0"), None), two);
     }
 }

@@ -1,6 +1,7 @@
 //! What all connections share: the status, its last changes, and the one piece of work that may be under way.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,9 @@ use crate::service::work::{Job, Stop, work};
 /// Changes that are kept for those who are slow to hear of them.
 const CHANGES: usize = 64;
 
+/// Longest wait for work to be over that has said how it went.
+const ENDS: Duration = Duration::from_secs(10);
+
 /// Bytes of stack for the work, as much as a program's first thread has. A manifest has no bytes on the heap.
 const STACK: usize = 8 << 20;
 
@@ -25,6 +29,8 @@ pub(super) type End = Result<Done, Failure>;
 
 pub(super) struct Shared {
     place: Place,
+    /// The device is about to reboot, and somebody has to stay to insist on it.
+    reboots: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -71,6 +77,7 @@ impl Shared {
         let changes = VecDeque::from([(1, keeper.status().clone())]);
         Ok(Self {
             place,
+            reboots: AtomicBool::new(false),
             state: Mutex::new(State {
                 keeper,
                 revision: 1,
@@ -94,10 +101,9 @@ impl Shared {
         (state.keeper.status().clone(), state.ended.clone())
     }
 
-    /// Waits until a piece of work ends or `patience` is over.
-    pub fn rest(&self, patience: Duration) {
+    /// Waits until another piece of work than `seen` is the last that ended, or `patience` is over.
+    pub fn rest(&self, seen: Option<u64>, patience: Duration) {
         let state = self.lock();
-        let seen = state.number_ended();
         let ended = |state: &mut State| state.number_ended() == seen;
         drop(self.changed.wait_timeout_while(state, patience, ended));
     }
@@ -131,7 +137,7 @@ impl Shared {
 
     /// Starts to work on what `finder` finds, and returns the number of that work.
     pub fn start(self: &Arc<Self>, job: Job, finder: Finder) -> Result<u64, Failure> {
-        let mut state = self.lock();
+        let mut state = self.rested();
         self.tell(&mut state, Event::Start)?;
         state.works = state.works.saturating_add(1);
         let number = state.works;
@@ -191,7 +197,7 @@ impl Shared {
 
     /// Ends what is under way, which is waited for, or takes back what is staged.
     pub fn cancel(&self, patience: Duration) -> End {
-        let mut state = self.lock();
+        let mut state = self.rested();
         self.look(&mut state);
         match self.tell(&mut state, Event::Cancel)? {
             Some(Action::Unstage) => self.change(state, Place::unstage),
@@ -227,7 +233,7 @@ impl Shared {
 
     /// Prefers the other slot.
     pub fn roll_back(&self) -> End {
-        let mut state = self.lock();
+        let mut state = self.rested();
         match self.tell(&mut state, Event::RollBack)? {
             Some(Action::RollBack) => self.change(state, Place::roll_back),
             _ => Ok(Done::default()),
@@ -236,8 +242,18 @@ impl Shared {
 
     /// Forgets the last error.
     pub fn reset(&self) -> End {
-        self.tell(&mut self.lock(), Event::Reset)?;
+        self.tell(&mut self.rested(), Event::Reset)?;
         Ok(Done::default())
+    }
+
+    /// Notes whether this device is being rebooted from here.
+    pub fn set_reboots(&self, reboots: bool) {
+        self.reboots.store(reboots, Ordering::SeqCst);
+    }
+
+    /// The device is being rebooted from here.
+    pub fn reboots(&self) -> bool {
+        self.reboots.load(Ordering::SeqCst)
     }
 
     /// Ends what is under way, because this program has to.
@@ -266,7 +282,7 @@ impl Shared {
 
     /// Takes note of what somebody did to the disk without asking us, such as `update_engine apply`.
     fn look(&self, state: &mut State) {
-        if state.keeper.status().operation.is_busy() {
+        if state.keeper.status().operation.is_busy() || state.work.is_some() {
             return;
         }
         match self.place.staged() {
@@ -292,6 +308,15 @@ impl Shared {
             self.changed.notify_all();
         }
         Ok(action)
+    }
+
+    /// For who wants to begin something: work that has said how it went looks at the disk once more, and what it sees
+    /// there is no news for the next one.
+    fn rested(&self) -> MutexGuard<'_, State> {
+        let ends =
+            |state: &mut State| state.work.is_some() && !state.keeper.status().operation.is_busy();
+        let waited = self.changed.wait_timeout_while(self.lock(), ENDS, ends);
+        waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

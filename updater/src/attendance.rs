@@ -1,8 +1,7 @@
 //! What a device does while a release is written to it: its light says so, and its watchdog is fed.
 
-use std::fs;
+use std::{fs, io};
 
-use anyhow::{Result, anyhow};
 use boards::led::Pattern;
 use boards::linux::signal::Signal;
 use boards::linux::watchdog::{Feeder, LinuxWatchdog, is_allowed};
@@ -10,6 +9,19 @@ use boards::linux::watchdog::{Feeder, LinuxWatchdog, is_allowed};
 const CMDLINE: &str = "/proc/cmdline";
 /// Rounds of the pattern for a failure: long enough to be seen.
 const FAILED_ROUNDS: u32 = 2;
+
+/// The watchdog was not armed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AttendanceError {
+    #[error(
+        "arm the watchdog: there is none that can be stopped again, another program has it, or \
+         tandem.watchdog=off forbids it (--watchdog)"
+    )]
+    NoWatchdog,
+    #[error("feed the watchdog: {0}")]
+    Feed(#[from] io::Error),
+}
 
 /// The device's light and watchdog, until it is dropped.
 #[derive(Debug)]
@@ -20,6 +32,7 @@ pub struct Attendance {
 
 impl Attendance {
     /// Nobody attends to a disk that does not run.
+    #[must_use]
     pub const fn nobody() -> Self {
         Self {
             signal: None,
@@ -32,20 +45,26 @@ impl Attendance {
     ///
     /// # Errors
     /// There is no watchdog that may be armed, or another program has it.
-    pub fn begin(watchdog: bool) -> Result<Self> {
+    pub fn begin(watchdog: bool) -> Result<Self, AttendanceError> {
         let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
         let feeder = match watchdog {
             false => None,
             true => Some(feed(&cmdline)?),
         };
-        let signal = Signal::of(&cmdline, Pattern::Writing).unwrap_or_else(|error| {
-            log::warn!("{error}");
-            None
-        });
         Ok(Self {
-            signal,
+            signal: light(&cmdline),
             _feeder: feeder,
         })
+    }
+
+    /// Shows that something is written, and leaves the watchdog to whoever has it.
+    #[must_use]
+    pub fn light() -> Self {
+        let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
+        Self {
+            signal: light(&cmdline),
+            _feeder: None,
+        }
     }
 
     /// Ends it; a failure is shown for a moment.
@@ -56,13 +75,15 @@ impl Attendance {
     }
 }
 
-fn feed(cmdline: &str) -> Result<Feeder> {
+fn light(cmdline: &str) -> Option<Signal> {
+    Signal::of(cmdline, Pattern::Writing).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        None
+    })
+}
+
+fn feed(cmdline: &str) -> Result<Feeder, AttendanceError> {
     let armed = is_allowed(cmdline).then(LinuxWatchdog::arm).flatten();
-    let watchdog = armed.ok_or_else(|| {
-        anyhow!(
-            "arm the watchdog: there is none that can be stopped again, another program has it, or \
-             tandem.watchdog=off forbids it (--watchdog)"
-        )
-    })?;
+    let watchdog = armed.ok_or(AttendanceError::NoWatchdog)?;
     Ok(Feeder::start(watchdog)?)
 }

@@ -3,7 +3,8 @@
 use serde_json::Value;
 
 use crate::device::Device;
-use crate::fixture::{BOARD, lab};
+use crate::fixture::{BOARD, Program, lab};
+use crate::web::Web;
 
 #[test]
 fn an_update_is_staged_once_taken_back_and_told_of() {
@@ -170,4 +171,29 @@ fn without_a_folder_nothing_is_remembered_but_the_disk_speaks() {
     run(&["-watch_for_updates"]).fails(1, "update_engine run", &"watch");
     run(&["-status", "-payload", "x"]).fails(2, "-update", &"payload");
     assert_eq!(BOARD, "x86_64-grub");
+}
+
+#[test]
+fn a_full_var_fails_no_update_and_is_told_of() {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test mounts something, so it needs root, as CI has it"
+    );
+    let device = Device::both();
+    let web = Web::start(&lab().good);
+    let state = device.state.display();
+    let full = format!(
+        r#"set -- unshare -m sh -c 'mount -t tmpfs -o size=8k none {state} && {{ cat /dev/zero > {state}/fill 2> /dev/null; exec "$@"; }}' sh "$@""#
+    );
+    let line = format!("-update -payload {}", web.url());
+    let mut command = Program::Client.command_after(&full);
+    let outcome = Program::Client.finish(command.args(device.arguments(&line)), b"");
+    assert_eq!(outcome.code, Some(0), "{outcome:#?}");
+    assert!(
+        outcome.stdout.contains("2.0.0 is staged in slot b"),
+        "{outcome:#?}"
+    );
+    assert!(outcome.stderr.contains("No space left"), "{outcome:#?}");
+    // Where nothing could be remembered, the disk speaks.
+    assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
 }

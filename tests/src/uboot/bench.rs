@@ -120,7 +120,8 @@ impl Bench {
         // What U-Boot does by itself after two seconds, now.
         machine.wait_for("stop autoboot", BOOT)?;
         machine.type_line("")?;
-        machine.wait_for("=> ", BOOT)?;
+        // `=> `, and on a Pi `U-Boot> `.
+        machine.wait_for("> ", BOOT)?;
         machine.type_line("boot")?;
         let said = machine.wait_for("no slot can be booted", BOOT)?;
         machine.cut_power()?;

@@ -1,6 +1,7 @@
 //! What an installation leaves in the state directory: the mark while it runs, the journal's entry before it ends.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use bootctl::Slot;
 
@@ -11,6 +12,10 @@ use crate::journal::{Ended, Journal, Release};
 use crate::manifest::Manifest;
 use crate::resume::{self, Keeper, Mark};
 use crate::signature::Verified;
+
+/// Pause between two moves of the mark, each of which costs the file system some flushes. What lies behind it is found
+/// again all the same.
+const MARK_EVERY: Duration = Duration::from_secs(2);
 
 /// The mark of an earlier attempt to put this release into this slot. Any other is removed, because the slot is about to
 /// be written.
@@ -72,6 +77,8 @@ pub(super) struct Noting<'a> {
     pub inner: &'a mut dyn Observer,
     pub journal: Option<&'a mut Journal>,
     pub keeper: Option<Keeper>,
+    /// When the mark was moved last.
+    pub moved: Option<Instant>,
 }
 
 impl Observer for Noting<'_> {
@@ -84,10 +91,12 @@ impl Observer for Noting<'_> {
     }
 
     fn durable(&mut self, release: &Admitted, blocks: u64) {
-        if let Some(keeper) = &mut self.keeper
-            && let Err(error) = keeper.moved(blocks)
-        {
-            log::warn!("move mark: {error}");
+        let is_due = self.moved.is_none_or(|at| at.elapsed() >= MARK_EVERY);
+        if let Some(keeper) = self.keeper.as_mut().filter(|_| is_due) {
+            self.moved = Some(Instant::now());
+            if let Err(error) = keeper.moved(blocks) {
+                log::warn!("move mark: {error}");
+            }
         }
         self.inner.durable(release, blocks);
     }

@@ -262,6 +262,7 @@ impl Session {
             inner: observer,
             journal: device.journal.as_mut(),
             keeper,
+            moved: None,
         };
         let target = Target {
             active: device.active,

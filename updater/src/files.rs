@@ -18,6 +18,18 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file that is only there to be locked, and makes it if it is missing. Nobody but its owner can open it: whoever
+/// may open a file for reading may also lock it, and keep everybody else out.
+pub(crate) fn open_lock(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .custom_flags(OFlag::O_NOFOLLOW.bits())
+        .open(path)
+}
+
 /// Replaces a file that nobody but its owner may read. At every moment, also after a cut of the power, it is the old one
 /// or the new one; on return it is the new one.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {

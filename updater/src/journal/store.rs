@@ -1,14 +1,13 @@
 //! The journal's file: bounded reading, atomic replacement, and the lock that orders writers.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::files;
 
@@ -141,19 +140,11 @@ pub(crate) fn replace(
         .map_err(JournalError::io("flush", dir))
 }
 
-/// Takes the lock in the directory, which is created when it is missing. Only its owner can open the file: whoever may
-/// open one for reading may also lock it, and a directory that everybody may look into would be a lock for everybody.
+/// Takes the lock in the directory, which is created when it is missing.
 pub(super) fn lock(dir: &Path) -> Result<Flock<File>, JournalError> {
     fs::create_dir_all(dir).map_err(JournalError::io("create", dir))?;
     let path = dir.join(LOCK_NAME);
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(OFlag::O_NOFOLLOW.bits())
-        .open(&path)
-        .map_err(JournalError::io("open", &path))?;
+    let mut file = files::open_lock(&path).map_err(JournalError::io("open", &path))?;
     let start = Instant::now();
     loop {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {

@@ -1,12 +1,11 @@
 //! `service.json`: the status as it was when it last changed, and the lock of the one program that may change it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
@@ -78,8 +77,7 @@ pub(super) enum LockError {
 #[derive(Debug)]
 pub(super) struct Lock(#[expect(dead_code, reason = "keeps the lock")] File);
 
-/// Takes the lock in `folder`, which is made if it is missing. Does not wait. Nobody else may open the file: a lock for
-/// reading would keep us out.
+/// Takes the lock in `folder`, which is made if it is missing. Does not wait.
 pub(super) fn lock(folder: &Path) -> Result<Lock, LockError> {
     let path = folder.join(LOCK_NAME);
     let failed = |cause| LockError::Io {
@@ -87,15 +85,7 @@ pub(super) fn lock(folder: &Path) -> Result<Lock, LockError> {
         cause,
     };
     let file = fs::create_dir_all(folder)
-        .and_then(|()| {
-            OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags(OFlag::O_NOFOLLOW.bits())
-                .open(&path)
-        })
+        .and_then(|()| files::open_lock(&path))
         .map_err(failed)?;
     let whole = whole_file().map_err(failed)?;
     match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole)) {

@@ -46,23 +46,21 @@ impl Attendance {
     /// # Errors
     /// There is no watchdog that may be armed, or another program has it.
     pub fn begin(watchdog: bool) -> Result<Self, AttendanceError> {
-        let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
-        let feeder = match watchdog {
-            false => None,
-            true => Some(feed(&cmdline)?),
-        };
         Ok(Self {
-            signal: light(&cmdline),
-            _feeder: feeder,
+            _feeder: watchdog.then(feed).transpose()?,
+            ..Self::light()
         })
     }
 
     /// Shows that something is written, and leaves the watchdog to whoever has it.
     #[must_use]
     pub fn light() -> Self {
-        let cmdline = fs::read_to_string(CMDLINE).unwrap_or_default();
+        let signal = Signal::of(&cmdline(), Pattern::Writing).unwrap_or_else(|error| {
+            log::warn!("{error}");
+            None
+        });
         Self {
-            signal: light(&cmdline),
+            signal,
             _feeder: None,
         }
     }
@@ -75,15 +73,13 @@ impl Attendance {
     }
 }
 
-fn light(cmdline: &str) -> Option<Signal> {
-    Signal::of(cmdline, Pattern::Writing).unwrap_or_else(|error| {
-        log::warn!("{error}");
-        None
-    })
+/// The kernel's command line, which names the light and may forbid the watchdog.
+fn cmdline() -> String {
+    fs::read_to_string(CMDLINE).unwrap_or_default()
 }
 
-fn feed(cmdline: &str) -> Result<Feeder, AttendanceError> {
-    let armed = is_allowed(cmdline).then(LinuxWatchdog::arm).flatten();
+fn feed() -> Result<Feeder, AttendanceError> {
+    let armed = is_allowed(&cmdline()).then(LinuxWatchdog::arm).flatten();
     let watchdog = armed.ok_or(AttendanceError::NoWatchdog)?;
     Ok(Feeder::start(watchdog)?)
 }

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! `kind` is `gpt` (no other key), `grub-block`, `uboot-env` or `uboot-env-redundant` (with `offset2`). Offsets and
-//! sizes are bytes, offsets from the start of OEM-CONFIG. Unknown keys are ignored.
+//! sizes are bytes; offsets count from the start of OEM-CONFIG, those of `uboot-env-redundant` from the start of the disk:
+//! that environment is U-Boot's own. Unknown keys are ignored.
 
 use core::fmt::{self, Write};
 use core::str::FromStr;
@@ -25,8 +26,10 @@ pub const DESCRIPTOR_BYTES: usize = 512;
 pub const DESCRIPTOR_FROM_END: u64 = 1024 * 1024;
 /// How far before the end of OEM-CONFIG our U-Boot environment sector starts, in bytes.
 pub const UBOOT_ENV_FROM_END: u64 = 256 * 1024;
-/// Largest environment block or copy, in bytes.
+/// Largest environment block or copy of ours, in bytes.
 pub const MAX_ENV_BYTES: usize = 16 * 1024;
+/// Largest copy of U-Boot's own environment, in bytes.
+pub const MAX_OWN_ENV_BYTES: usize = 128 * 1024;
 
 /// Name of a board, product or version: 1–64 bytes of `[A-Za-z0-9._+-]`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +65,8 @@ impl fmt::Display for Name {
     }
 }
 
-/// The store that the board's loader reads. Offsets and sizes in bytes, offsets from the start of OEM-CONFIG.
+/// The store that the board's loader reads. Offsets and sizes in bytes, offsets from the start of OEM-CONFIG unless it says
+/// otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Store {
     /// The GPT attributes of the USR partitions.
@@ -71,7 +75,7 @@ pub enum Store {
     GrubBlock { offset: u64, size: u64 },
     /// One U-Boot environment.
     UbootEnv { offset: u64, size: u64 },
-    /// Two U-Boot environments of `size` bytes each.
+    /// The two copies, of `size` bytes each, in which U-Boot keeps its own environment. Offsets from the start of the disk.
     UbootEnvRedundant {
         offset: u64,
         offset2: u64,
@@ -115,12 +119,25 @@ pub enum DescriptorError {
     Name(&'static str),
     #[error("unknown kind of slot store")]
     StoreKind,
-    #[error("environment of {0} bytes, allowed are multiples of 512 from 512 to {MAX_ENV_BYTES}")]
-    StoreSize(u64),
+    #[error("environment of {size} bytes, allowed are multiples of 512 from 512 to {most}")]
+    StoreSize { size: u64, most: usize },
     #[error(
         "environment at byte {offset} of OEM-CONFIG, which has {oem_config} bytes, is not within it or lies on another record"
     )]
     StoreOffset { offset: u64, oem_config: u64 },
+    #[error(
+        "a copy of U-Boot's environment at byte {offset} of the disk: it must start on a multiple of 512 and be apart from the other one"
+    )]
+    CopyOffset { offset: u64 },
+    #[error(
+        "a copy of U-Boot's environment, {size} bytes at byte {offset} of the disk, is not between the partition table, which ends at byte {from}, and the first partition, which starts at byte {to}"
+    )]
+    CopyPlace {
+        offset: u64,
+        size: u64,
+        from: u64,
+        to: u64,
+    },
 }
 
 #[derive(Deserialize)]
@@ -193,39 +210,79 @@ impl Descriptor {
     }
 
     fn check(&self, oem_config: u64) -> Result<(), DescriptorError> {
-        let (offsets, size) = match self.store {
+        let (offset, size) = match self.store {
             Store::Gpt => return Ok(()),
-            Store::GrubBlock { offset, size } | Store::UbootEnv { offset, size } => {
-                ([offset, offset], size)
-            }
+            Store::GrubBlock { offset, size } | Store::UbootEnv { offset, size } => (offset, size),
             Store::UbootEnvRedundant {
                 offset,
                 offset2,
                 size,
-            } => ([offset, offset2], size),
+            } => return check_copies([offset, offset2], size),
         };
-        if size == 0 || size > MAX_ENV_BYTES as u64 || size % 512 != 0 {
-            return Err(DescriptorError::StoreSize(size));
-        }
+        check_size(size, MAX_ENV_BYTES)?;
         // The last MiB holds our records; only the U-Boot sector has its place there. A store that lay on a record, or
         // with it on one sector of any size, would be written over it.
         let records =
             [DESCRIPTOR_FROM_END, CONFIRMED_FROM_END].map(|d| oem_config.saturating_sub(d));
-        for offset in offsets {
-            let end = offset.checked_add(size).filter(|&end| end <= oem_config);
-            let clear = |record: &u64| {
-                end.is_some_and(|end| end <= *record) || offset >= record.saturating_add(4096)
-            };
-            if end.is_none() || offset % 512 != 0 || !records.iter().all(clear) {
-                return Err(DescriptorError::StoreOffset { offset, oem_config });
-            }
+        let end = offset.checked_add(size).filter(|&end| end <= oem_config);
+        let clear = |record: &u64| {
+            end.is_some_and(|end| end <= *record) || offset >= record.saturating_add(4096)
+        };
+        if end.is_none() || offset % 512 != 0 || !records.iter().all(clear) {
+            return Err(DescriptorError::StoreOffset { offset, oem_config });
         }
-        let [first, second] = offsets;
-        if matches!(self.store, Store::UbootEnvRedundant { .. }) && first.abs_diff(second) < size {
-            return Err(DescriptorError::StoreOffset {
-                offset: second,
-                oem_config,
-            });
+        Ok(())
+    }
+}
+
+fn check_size(size: u64, most: usize) -> Result<(), DescriptorError> {
+    match size == 0 || size > most as u64 || size % 512 != 0 {
+        true => Err(DescriptorError::StoreSize { size, most }),
+        false => Ok(()),
+    }
+}
+
+fn check_copies(offsets: [u64; 2], size: u64) -> Result<(), DescriptorError> {
+    check_size(size, MAX_OWN_ENV_BYTES)?;
+    let [first, second] = offsets;
+    for offset in offsets {
+        if offset % 512 != 0 || offset.checked_add(size).is_none() {
+            return Err(DescriptorError::CopyOffset { offset });
+        }
+    }
+    match first.abs_diff(second) < size {
+        true => Err(DescriptorError::CopyOffset { offset: second }),
+        false => Ok(()),
+    }
+}
+
+impl Store {
+    /// Whether the copies of U-Boot's own environment lie where nothing else does: behind the partition table, which ends
+    /// at byte `from` of the disk, and before the first partition, which starts at byte `to`. Other stores lie in
+    /// OEM-CONFIG.
+    ///
+    /// # Errors
+    /// The copy that lies elsewhere.
+    pub fn check_place(&self, from: u64, to: u64) -> Result<(), DescriptorError> {
+        let Self::UbootEnvRedundant {
+            offset,
+            offset2,
+            size,
+        } = *self
+        else {
+            return Ok(());
+        };
+        check_copies([offset, offset2], size)?;
+        for offset in [offset, offset2] {
+            let end = offset.checked_add(size);
+            if offset < from || end.is_none_or(|end| end > to) {
+                return Err(DescriptorError::CopyPlace {
+                    offset,
+                    size,
+                    from,
+                    to,
+                });
+            }
         }
         Ok(())
     }

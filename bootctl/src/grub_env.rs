@@ -25,6 +25,8 @@ pub enum EditError {
     NoSpace { needed: usize, size: usize },
     #[error("a name is [a-z0-9_] and a value [A-Za-z0-9._-], neither empty")]
     NotPlain,
+    #[error("U-Boot's own environment is damaged, and what else belongs in it is not known")]
+    NotOurs,
     #[error(transparent)]
     NotADigit(#[from] NotADigit),
 }

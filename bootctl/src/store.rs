@@ -6,12 +6,12 @@ use core::fmt::{Debug, Display};
 
 pub use self::span::ByteSpan;
 pub(crate) use self::span::{read_span, read_span_or_zeros, write_span};
-use crate::descriptor::MAX_ENV_BYTES;
+use crate::descriptor::{MAX_ENV_BYTES, MAX_OWN_ENV_BYTES};
 use crate::gpt::{Gpt, GptError};
 use crate::grub_env::{self, EditError};
 use crate::uboot_env::{self, Layout, UbootEnv, current};
-use crate::vars::LostReason;
-use crate::{BlockIo, BootState};
+use crate::vars::{self, LostReason};
+use crate::{Attributes, BlockIo, BootState};
 
 /// What a store holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,24 +138,30 @@ impl<B: BlockIo> SlotStore<B> for UbootEnvStore {
     }
 }
 
-/// The two copies of a redundant U-Boot environment.
+/// The two copies of U-Boot's own environment. What else is in there stays; when no copy is good, only U-Boot can write it.
 #[derive(Clone, Copy, Debug)]
 pub struct RedundantEnvStore {
     pub copies: [ByteSpan; 2],
 }
 
 impl RedundantEnvStore {
+    fn places(&self) -> heapless::String<64> {
+        let [first, second] = self.copies;
+        vars::places([first.at, second.at], first.length as u64)
+    }
+
     /// State and serial number of both copies; `None` where the CRC differs or there is nothing to read.
     fn copies<B: BlockIo>(&self, io: &mut B) -> [Option<EnvCopy>; 2] {
         let mut found = [None; 2];
-        let mut buffer = [0; MAX_ENV_BYTES];
+        let mut buffer = [0; MAX_OWN_ENV_BYTES];
+        let places = self.places();
         for (place, span) in found.iter_mut().zip(self.copies) {
             let (bytes, readable) = read_span_or_zeros(io, span, &mut buffer);
             // The zeros may be what the padding was: the CRC does not tell.
             let env = UbootEnv::new(bytes, Layout::Redundant).filter(|_| readable);
             *place = env.map(|env| EnvCopy {
                 serial: env.serial(),
-                state: uboot_env::decode(bytes, Layout::Redundant),
+                state: uboot_env::decode_own(bytes, &places),
             });
         }
         found
@@ -168,6 +174,17 @@ struct EnvCopy {
     state: Result<BootState, LostReason>,
 }
 
+/// U-Boot has spent tries in the newer copy alone: that is no difference.
+fn levelled(copies: &[Option<EnvCopy>; 2]) -> bool {
+    let without_tries = |copy: &Option<EnvCopy>| {
+        let state = copy.and_then(|copy| copy.state.ok())?;
+        let rest = |slot: Attributes| (slot.priority, slot.successful, slot.is_candidate());
+        Some((rest(state.a), rest(state.b)))
+    };
+    let [first, second] = copies.each_ref().map(without_tries);
+    first.is_some() && first == second
+}
+
 fn current_copy(copies: &[Option<EnvCopy>; 2]) -> Option<(usize, EnvCopy)> {
     let index = current(copies.map(|copy| copy.map(|c| c.serial)))?;
     copies.get(index).copied().flatten().map(|c| (index, c))
@@ -178,7 +195,7 @@ impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
         let copies = self.copies(io);
         Ok(Reading {
             state: current_copy(&copies).map_or(Err(LostReason::BadCrc), |(_, c)| c.state),
-            degraded: copies.iter().any(Option::is_none),
+            degraded: !levelled(&copies),
         })
     }
 
@@ -190,14 +207,20 @@ impl<B: BlockIo> SlotStore<B> for RedundantEnvStore {
         if copies.iter().all(holds) {
             return Ok(false);
         }
-        let (index, serial) = current_copy(&copies).map_or((1, 0), |(index, c)| (index, c.serial));
+        let (index, serial) = match current_copy(&copies) {
+            None => return Err(EditError::NotOurs.into()),
+            Some((_, copy)) if copy.state == Err(LostReason::NotProven) => {
+                return Err(EditError::NotOurs.into());
+            }
+            Some((index, copy)) => (index, copy.serial),
+        };
         let [first, second] = self.copies;
         let (now, older) = if index == 0 {
             (first, second)
         } else {
             (second, first)
         };
-        let mut buffer = [0; MAX_ENV_BYTES];
+        let mut buffer = [0; MAX_OWN_ENV_BYTES];
         let (bytes, _) = read_span_or_zeros(io, now, &mut buffer);
         for (span, serial) in [
             (older, serial.wrapping_add(1)),

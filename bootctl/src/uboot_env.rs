@@ -278,11 +278,25 @@ pub fn decode(copy: &[u8], layout: Layout) -> Result<BootState, LostReason> {
     vars::decode(|name| env.lookup(name))
 }
 
-/// Puts the boot state into a copy and seals it: into what is there if its CRC is good, U-Boot accepts it and it has
-/// room, else into a new one.
+/// The boot state in one copy of U-Boot's own environment, if that copy says that it belongs at `places`.
 ///
 /// # Errors
-/// A number of more than one digit, or a copy too small for the seven variables alone.
+/// As [`decode`]; or it does not say so.
+pub fn decode_own(copy: &[u8], places: &str) -> Result<BootState, LostReason> {
+    let env = UbootEnv::new(copy, Layout::Redundant).ok_or(LostReason::BadCrc)?;
+    match env.lookup(vars::PLACES) {
+        Lookup::One(value) if value == places.as_bytes() => decode(copy, Layout::Redundant),
+        _ => Err(LostReason::NotProven),
+    }
+}
+
+/// Puts the boot state into a copy and seals it: into what is there if its CRC is good, U-Boot accepts it and it has
+/// room, else into a new one. But two copies are U-Boot's own environment, with the commands that it starts with: that is
+/// never replaced by one with our variables alone.
+///
+/// # Errors
+/// A number of more than one digit; a copy too small for the seven variables alone; an environment of U-Boot's own that is
+/// damaged or has no room. The bytes of a copy are not to be used then.
 pub fn encode(
     copy: &mut [u8],
     layout: Layout,
@@ -293,9 +307,14 @@ pub fn encode(
     let set_all = |copy: &mut [u8]| values.iter().try_for_each(|(n, v)| set(copy, layout, n, v));
     let keep = UbootEnv::new(copy, layout)
         .is_some_and(|env| env.entries().all(|entry| !entry.name.is_empty()));
-    if !keep || set_all(copy).is_err() {
-        create(copy);
-        set_all(copy)?;
+    match (keep, layout) {
+        (true, Layout::Redundant) => set_all(copy)?,
+        (false, Layout::Redundant) => return Err(EditError::NotOurs),
+        (true, Layout::Single) if set_all(copy).is_ok() => {}
+        (_, Layout::Single) => {
+            create(copy);
+            set_all(copy)?;
+        }
     }
     seal(copy, layout, serial);
     Ok(())

@@ -4,7 +4,10 @@
 //! variable repeats the other six; a block in which they disagree is lost. Every value has a fixed width, so a block
 //! never changes its length.
 
+use core::fmt::Write;
 use core::str;
+
+use heapless::String;
 
 use crate::{Attributes, BootState, Priority, Tries};
 
@@ -20,6 +23,20 @@ pub const NAMES: [&str; 6] = [
 
 /// The six digits joined.
 pub const CHECK: &str = "tandem_check";
+
+/// In U-Boot's own environment: where its copies lie, as [`places`] writes it. The boot script puts it there when it has seen
+/// U-Boot save to both places; without it they are somebody else's.
+pub const PLACES: &str = "tandem_places";
+
+/// The value of [`PLACES`]: first sectors of both copies and their length, in units of 512 bytes, hexadecimal.
+#[must_use]
+pub fn places(offsets: [u64; 2], size: u64) -> String<64> {
+    let [first, second] = offsets.map(|offset| offset / 512);
+    let mut text = String::new();
+    // Three numbers of at most 16 digits fit.
+    let _ = write!(text, "{first:x}.{second:x}.{:x}", size / 512);
+    text
+}
 
 /// Why an environment can't be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +57,8 @@ pub enum LostReason {
     BadCrc,
     #[error("the medium does not give it")]
     Unreadable,
+    #[error("nothing in it shows that U-Boot keeps its own environment there")]
+    NotProven,
 }
 
 /// The state holds a number that is not one decimal digit, which only a foreign GPT edit can bring about.

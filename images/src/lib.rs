@@ -7,6 +7,7 @@ pub mod disk;
 pub mod ext4;
 mod failure;
 pub mod fat;
+pub mod fw_env_config;
 pub mod ids;
 pub mod image;
 pub mod image_io;

@@ -6,6 +6,8 @@
 mod bench;
 pub(crate) mod disk;
 mod environment_choice;
+pub(crate) mod own;
+mod own_choice;
 mod table_choice;
 
 pub use bench::{Bench, Machine};
@@ -37,5 +39,10 @@ pub const SCENARIOS: &[LoaderScenario] = &[
         name: "uboot-environment-choice",
         machine: Machine::Virt,
         run: environment_choice::run,
+    },
+    LoaderScenario {
+        name: "uboot-own-environment-choice",
+        machine: Machine::Own,
+        run: own_choice::run,
     },
 ];

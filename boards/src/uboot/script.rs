@@ -1,5 +1,7 @@
 //! The boot script of one disk.
 
+use std::collections::BTreeSet;
+
 use bootctl::attributes::{PRIORITY_SHIFT, SUCCESSFUL_SHIFT, TRIES_SHIFT};
 use bootctl::gpt::format::{self, entry, header};
 use bootctl::{Slot, gpt, vars};
@@ -10,7 +12,9 @@ use crate::{Board, LOADER_CONTRACT};
 const CHECKSUM: &str = include_str!("checksum.in");
 const TABLE: &str = include_str!("table.in");
 const SPEND_TABLE: &str = include_str!("spend_table.in");
+const STATE: &str = include_str!("state.in");
 const SPEND_ENV: &str = include_str!("spend_env.in");
+const SPEND_OWN: &str = include_str!("spend_own.in");
 const BOOT: &str = include_str!("boot.in");
 
 /// Where the script finds the boot state.
@@ -23,6 +27,17 @@ pub enum Store {
         /// The sector on the disk, in units of 512 bytes.
         lba: u64,
     },
+    /// U-Boot's own environment, which this build of it keeps in two copies; the partition table is the mirror.
+    Own(Copies),
+}
+
+/// Where a build of U-Boot keeps its own environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Copies {
+    /// The first sectors on the disk, in units of 512 bytes.
+    pub lbas: [u64; 2],
+    /// Length of each copy in units of 512 bytes.
+    pub sectors: u64,
 }
 
 /// Registers of the watchdog of a Raspberry Pi, which stock U-Boot has no command for.
@@ -78,11 +93,18 @@ pub struct Options<'a> {
 pub enum ScriptError {
     #[error("memory at {0:#x} is not a multiple of 4096 bytes, or ends past 2^32")]
     Scratch(u64),
+    #[error(
+        "a copy of U-Boot's environment of {0} sectors, at most {MAX_COPY_SECTORS} are possible"
+    )]
+    CopySize(u64),
 }
 
 /// Memory that a script uses, in bytes. `env export` clears as much as the build's own environment is long, at most
 /// 256 KiB on the usual ones.
 pub const SCRATCH_BYTES: u64 = 0x8_0000;
+
+/// Longest copy of U-Boot's own environment, in sectors of 512 bytes: what the memory has room for.
+const MAX_COPY_SECTORS: u64 = (buffer::ASIDE - buffer::ENV) / 512;
 
 /// The script's buffers, in bytes from the start of its memory.
 mod buffer {
@@ -97,6 +119,8 @@ mod buffer {
     pub const CRC: u64 = 0x1_7000;
     pub const KNOWN: u64 = 0x1_7800;
     pub const ENV: u64 = 0x2_0000;
+    /// All variables, while U-Boot saves those that are not the script's.
+    pub const ASIDE: u64 = 0x4_0000;
 }
 
 /// CRC-32 of four zero bytes.
@@ -112,11 +136,16 @@ pub fn boot_script(options: &Options<'_>) -> Result<String, ScriptError> {
     if !scratch.is_multiple_of(4096) || end.is_none_or(|end| end > 1 << 32) {
         return Err(ScriptError::Scratch(scratch));
     }
-    let spend = match options.store {
-        Store::Gpt => SPEND_TABLE,
-        Store::Environment { .. } => SPEND_ENV,
+    let (state, spend) = match options.store {
+        Store::Gpt => ("", SPEND_TABLE),
+        Store::Environment { .. } => (STATE, SPEND_ENV),
+        Store::Own(copies) if copies.sectors > MAX_COPY_SECTORS => {
+            return Err(ScriptError::CopySize(copies.sectors));
+        }
+        Store::Own(_) => (STATE, SPEND_OWN),
     };
-    let mut script = [CHECKSUM, TABLE, spend, BOOT].concat();
+    let mut script = [CHECKSUM, TABLE, state, spend, BOOT].concat();
+    let own = own_names(&script);
     let mut fill = |name: &str, value: &str| script = script.replace(&format!("@{name}@"), value);
     fill("BOARD", options.board.name);
     fill("LOADER", &LOADER_CONTRACT.to_string());
@@ -124,8 +153,28 @@ pub fn boot_script(options: &Options<'_>) -> Result<String, ScriptError> {
     let watchdog = options.watchdog;
     fill("ARM", &watchdog.map_or(String::new(), Watchdog::arm));
     fill("DISARM", &watchdog.map_or(String::new(), Watchdog::disarm));
-    if let Store::Environment { lba } = options.store {
-        fill("ENV_LBA", &hex(lba));
+    let writes = r#"the lines that begin with "${devtype} write""#;
+    match options.store {
+        Store::Gpt => fill("WRITERS", writes),
+        Store::Environment { lba } => {
+            fill("WRITERS", writes);
+            fill("ENV_LBA", &hex(lba));
+        }
+        Store::Own(copies) => {
+            fill("WRITERS", "saveenv");
+            let [first, second] = copies.lbas;
+            fill("FIRST", &hex(first));
+            fill("SECOND", &hex(second));
+            let bytes = copies.lbas.map(|lba| lba.saturating_mul(512));
+            fill("PLACES", &vars::places(bytes, copies.sectors * 512));
+            fill("COPY_SECTORS", &hex(copies.sectors));
+            fill("COPY_SIZE", &hex(copies.sectors * 512));
+            fill("FORGET", &in_lines("env delete", &own));
+            fill(
+                "REMEMBER",
+                &in_lines("env import -t @ASIDE@ ${filesize}", &own),
+            );
+        }
     }
     for (short, name) in ["AP", "AT", "AS", "BP", "BT", "BS"].iter().zip(vars::NAMES) {
         fill(short, name);
@@ -139,6 +188,22 @@ pub fn boot_script(options: &Options<'_>) -> Result<String, ScriptError> {
         fill(name, &hex(number));
     }
     Ok(script)
+}
+
+/// The variables of the script: every name that begins with `t_`.
+fn own_names(script: &str) -> Vec<String> {
+    let lines = script.lines().filter(|l| !l.starts_with('#'));
+    let words = lines.flat_map(|l| l.split(|c: char| !c.is_ascii_alphanumeric() && c != '_'));
+    let names = words.filter(|w| w.starts_with("t_") && !w.ends_with('_'));
+    let names: BTreeSet<_> = names.map(str::to_owned).collect();
+    names.into_iter().collect()
+}
+
+/// A command with these names as its last arguments: as often as short lines need.
+fn in_lines(command: &str, names: &[String]) -> String {
+    let groups = names.chunks(8);
+    let lines = groups.map(|group| format!("    {command} {}\n", group.join(" ")));
+    lines.collect()
 }
 
 /// As U-Boot's own commands print it.
@@ -199,6 +264,9 @@ fn numbers(scratch: u64) -> Vec<(&'static str, u64)> {
         ("BACK", at(buffer::BACK, 0)),
         ("KNOWN", at(buffer::KNOWN, 0)),
         ("ENV", at(buffer::ENV, 0)),
+        ("ENV_SERIAL", at(buffer::ENV, 4)),
+        ("ASIDE_MOST", SCRATCH_BYTES - buffer::ASIDE),
+        ("ASIDE", at(buffer::ASIDE, 0)),
         ("CRC", at(buffer::CRC, 0)),
         ("CRC_1", at(buffer::CRC, 1)),
         ("CRC_2", at(buffer::CRC, 2)),

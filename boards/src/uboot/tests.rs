@@ -21,8 +21,18 @@ fn environment() -> Options<'static> {
     }
 }
 
-fn both() -> [String; 2] {
-    [gpt(), environment()].map(|options| boot_script(&options).unwrap())
+fn own() -> Options<'static> {
+    Options {
+        store: Store::Own(Copies {
+            lbas: [0x2000, 0x2200],
+            sectors: 32,
+        }),
+        ..environment()
+    }
+}
+
+fn all() -> [String; 3] {
+    [gpt(), environment(), own()].map(|options| boot_script(&options).unwrap())
 }
 
 /// The script without its comments, cut into simple commands.
@@ -47,14 +57,14 @@ fn commands(script: &str) -> Vec<String> {
 
 #[test]
 fn every_placeholder_is_filled() {
-    for script in both() {
+    for script in all() {
         assert!(!script.contains('@'), "{script}");
     }
 }
 
 #[test]
 fn lines_and_arguments_fit_what_stock_builds_take() {
-    for script in both() {
+    for script in all() {
         for line in script.lines() {
             assert!(line.len() <= 200, "{line}");
         }
@@ -70,7 +80,7 @@ fn lines_and_arguments_fit_what_stock_builds_take() {
 /// An apostrophe in a comment would end or begin a quotation.
 #[test]
 fn quotations_are_functions_and_nothing_else() {
-    for script in both() {
+    for script in all() {
         let parts: Vec<&str> = script.split('\'').collect();
         assert_eq!(parts.len() % 2, 1);
         for pair in parts.chunks_exact(2) {
@@ -84,7 +94,7 @@ fn quotations_are_functions_and_nothing_else() {
 
 #[test]
 fn what_is_run_or_read_is_set_somewhere() {
-    for script in both() {
+    for script in all() {
         let commands = commands(&script);
         let set = |name: &str| {
             let (setenv, part) = (format!("setenv {name}"), " uuid ${devtype} ");
@@ -121,12 +131,16 @@ fn what_is_run_or_read_is_set_somewhere() {
 
 #[test]
 fn nothing_is_written_but_the_store() {
-    for (script, writes) in both().iter().zip([4, 1]) {
+    for (script, (writes, saves)) in all().iter().zip([(4, 0), (1, 0), (0, 1)]) {
         let found = commands(script);
         let found: Vec<_> = found.iter().filter(|c| c.contains(" write ")).collect();
         assert_eq!(found.len(), writes, "{found:?}");
+        let count = commands(script)
+            .iter()
+            .filter(|c| c.contains("saveenv"))
+            .count();
+        assert_eq!(count, saves);
         for word in [
-            "saveenv",
             "fatwrite",
             "ext4write",
             "gpt write",
@@ -141,7 +155,7 @@ fn nothing_is_written_but_the_store() {
 
 #[test]
 fn a_copy_is_written_entries_first_and_read_back() {
-    let [script, _] = both();
+    let [script, ..] = all();
     for (copy, header, lba) in [
         ("primary", "2506000", "1"),
         ("backup", "250c000", "${t_second}"),
@@ -166,7 +180,7 @@ fn a_copy_is_written_entries_first_and_read_back() {
 /// The table's only good copy is never the one that is written.
 #[test]
 fn the_backup_goes_first_unless_the_primary_is_damaged() {
-    let [script, _] = both();
+    let [script, ..] = all();
     let (_, rest) = script.split_once("setenv t_spend '").unwrap();
     let (body, _) = rest.split_once('\'').unwrap();
     let (good, damaged) = body
@@ -179,7 +193,7 @@ fn the_backup_goes_first_unless_the_primary_is_damaged() {
 
 #[test]
 fn a_try_is_spent_before_anything_is_loaded() {
-    for script in both() {
+    for script in all() {
         let (_, main) = script.split_once("for t_round in 1 2; do").unwrap();
         let spend = main.find("run t_spend").unwrap();
         let refuse = main.find("setenv t_may_boot no").unwrap();
@@ -194,7 +208,7 @@ fn a_try_is_spent_before_anything_is_loaded() {
 
 #[test]
 fn the_end_is_a_reset_that_is_repeated() {
-    for script in both() {
+    for script in all() {
         let (_, tail) = script.rsplit_once("while true; do").unwrap();
         assert!(tail.contains("sleep 10\n  reset\ndone"), "{tail}");
         assert!(tail.ends_with("done\n") && !tail.contains("exit"));
@@ -204,7 +218,7 @@ fn the_end_is_a_reset_that_is_repeated() {
 /// Literal places, as they follow from the UEFI specification and from Flatcar's attribute bits.
 #[test]
 fn numbers_are_those_of_the_formats() {
-    let [script, _] = both();
+    let [script, ..] = all();
     for text in [
         "setexpr.q t_word *2501130; setexpr.q t_word ${t_word} / 1000000000000; setexpr t_priority_a ${t_word} \\& f",
         "setexpr.q t_word *25011b0; setexpr.q t_word ${t_word} / 10000000000000; setexpr t_tries_b ${t_word} \\& f",
@@ -225,7 +239,7 @@ fn numbers_are_those_of_the_formats() {
 
 #[test]
 fn the_environment_is_one_sector_and_seven_names() {
-    let [_, script] = both();
+    let [_, script, _] = all();
     let names = "tandem_a_priority tandem_a_tries tandem_a_successful tandem_b_priority tandem_b_tries \
                  tandem_b_successful tandem_check";
     for text in [
@@ -235,6 +249,68 @@ fn the_environment_is_one_sector_and_seven_names() {
     ] {
         assert!(script.contains(&text), "{text}");
     }
+}
+
+/// What U-Boot saves of the script's own variables it would have for ever.
+#[test]
+fn nothing_of_the_script_is_saved() {
+    let [.., script] = all();
+    let (_, rest) = script.split_once("setenv t_keep '").unwrap();
+    let (body, _) = rest.split_once('\'').unwrap();
+    let (before, after) = body.split_once("if saveenv; then").unwrap();
+    let names = |text: &str, command: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|l| l.trim().strip_prefix(command));
+        lines
+            .flat_map(str::split_whitespace)
+            .map(str::to_owned)
+            .collect()
+    };
+    let forgotten = names(before, "env delete ");
+    assert_eq!(
+        names(after, "env import -t 40340000 ${filesize} "),
+        forgotten
+    );
+    for command in commands(&script) {
+        let mut words = command.split_whitespace();
+        let name = match words.next() {
+            Some("setenv" | "for") => words.next(),
+            Some(word) if word.starts_with("setexpr") => words.next(),
+            Some("part") => words.last(),
+            _ => None,
+        };
+        let Some(name) = name.filter(|name| !name.contains('$')) else {
+            continue;
+        };
+        let kept = name.starts_with("tandem_") || ["bootargs", "cmdline"].contains(&name);
+        assert!(kept || forgotten.iter().any(|n| n == name), "{name}");
+    }
+    for name in ["bootargs", "cmdline"] {
+        let was = format!("setenv {name} \"${{t_own_{name}}}\"");
+        assert!(before.contains(&was), "{was}");
+    }
+}
+
+#[test]
+fn u_boots_own_copies_are_read_back_where_tandem_looks_for_them() {
+    let [.., script] = all();
+    for text in [
+        "setenv t_places 2000.2200.20\n",
+        "setenv t_copy 2200; run t_read_copy",
+        "setenv t_copy 2000; run t_read_copy",
+        "${devtype} read 40320000 ${t_copy} 20 &&",
+        "env import -c 40320000 4000 tandem_a_priority ",
+        "tandem_check tandem_places; then",
+        "setexpr.b t_serial *40320004",
+        "itest ${filesize} -le 40000; then",
+    ] {
+        assert!(script.contains(text), "{text}");
+    }
+    let store = Store::Own(Copies {
+        lbas: [0x2000, 0x4000],
+        sectors: 257,
+    });
+    let refused = boot_script(&Options { store, ..own() });
+    assert_eq!(refused, Err(ScriptError::CopySize(257)));
 }
 
 #[test]

@@ -25,6 +25,10 @@ pub enum ControlError<E: Debug + Display> {
     Record(RecordError<E>),
     #[error("the boot environment is lost ({0}); tandem-bootctl repair rebuilds it")]
     Lost(LostReason),
+    #[error(
+        "U-Boot's own environment is lost ({0}); only the boot script can have U-Boot make it anew, at the next boot. If it stays lost, U-Boot keeps it elsewhere than the fw_env.config that this disk was built with says"
+    )]
+    LostForLoader(LostReason),
     #[error(transparent)]
     Refused(#[from] Refusal),
     #[error(

@@ -20,6 +20,8 @@ pub enum LayoutError {
         "the environment of {size} bytes at byte {offset} of OEM-CONFIG crosses a sector boundary"
     )]
     CrossesSector { offset: u64, size: u64 },
+    #[error("both copies of U-Boot's environment lie in one sector, at byte {offset} of the disk")]
+    SharedSector { offset: u64 },
     #[error(transparent)]
     Descriptor(#[from] DescriptorError),
 }
@@ -73,7 +75,8 @@ impl OemConfig {
     }
 
     /// The store that the descriptor tells of.
-    pub fn authority(self, descriptor: &Descriptor, sector: u64) -> Result<Authority, LayoutError> {
+    pub fn authority(self, descriptor: &Descriptor, gpt: &Gpt) -> Result<Authority, LayoutError> {
+        let sector = gpt.sector_size().bytes();
         let one_sector = |offset, size| {
             let span = self.span(offset, usize::try_from(size).unwrap_or(usize::MAX));
             let fits = span.fits_one_sector(sector);
@@ -93,17 +96,28 @@ impl OemConfig {
                 offset2,
                 size,
             } => {
+                let (from, to) = gap(gpt);
+                descriptor.store.check_place(from, to)?;
                 let length = usize::try_from(size).unwrap_or(usize::MAX);
-                let copies = [offset, offset2].map(|offset| self.span(offset, length));
-                if copies[0].at / sector == copies[1].at / sector {
+                let copies = [offset, offset2].map(|at| ByteSpan { at, length });
+                let [first, second] = copies.map(|copy| copy.sectors(sector));
+                if first.start < second.end && second.start < first.end {
                     // One torn sector would take both copies along.
-                    let offset = offset2;
-                    return Err(LayoutError::CrossesSector { offset, size });
+                    return Err(LayoutError::SharedSector { offset });
                 }
                 Ok(Authority::Redundant(RedundantEnvStore { copies }))
             }
         }
     }
+}
+
+/// What lies between the partition table and the first partition, in bytes from the start of the disk.
+fn gap(gpt: &Gpt) -> (u64, u64) {
+    let sector = gpt.sector_size().bytes();
+    let first = gpt.partitions().map(|partition| partition.first_lba).min();
+    let from = gpt.usable().first.saturating_mul(sector);
+    let to = first.unwrap_or(0).saturating_mul(sector);
+    (from, to)
 }
 
 /// The slot store that the board's loader reads.

@@ -78,7 +78,7 @@ impl<B: BlockIo> Control<B> {
             .map_err(ControlError::Io)?;
         let descriptor =
             Descriptor::decode(&record, oem_config.length).map_err(LayoutError::Descriptor)?;
-        let authority = oem_config.authority(&descriptor, gpt.sector_size().bytes())?;
+        let authority = oem_config.authority(&descriptor, &gpt)?;
         Ok(Self {
             slots: slots(&gpt)?,
             io,
@@ -205,8 +205,7 @@ impl<B: BlockIo> Control<B> {
         self.gpt = Gpt::read(&mut self.io)?;
         self.slots = slots(&self.gpt)?;
         self.oem_config = OemConfig::of(&self.gpt)?;
-        let sector = self.gpt.sector_size().bytes();
-        self.authority = self.oem_config.authority(&self.descriptor, sector)?;
+        self.authority = self.oem_config.authority(&self.descriptor, &self.gpt)?;
         Ok(())
     }
 
@@ -228,6 +227,24 @@ impl<B: BlockIo> Control<B> {
             Authority::UbootEnv(store) => store.write(io, state)?,
             Authority::Redundant(store) => store.write(io, state)?,
         })
+    }
+
+    /// It is U-Boot's own environment, and no copy of it is known to be there: what else belongs in it is not known here.
+    const fn only_the_loader_mends(&self, reason: LostReason) -> bool {
+        matches!(
+            (&self.authority, reason),
+            (
+                Authority::Redundant(_),
+                LostReason::BadCrc | LostReason::NotProven
+            )
+        )
+    }
+
+    const fn lost(&self, reason: LostReason) -> ControlError<B::Error> {
+        match self.only_the_loader_mends(reason) {
+            true => ControlError::LostForLoader(reason),
+            false => ControlError::Lost(reason),
+        }
     }
 
     /// Writes the GPT attributes, both copies. `false` where they hold the state already.

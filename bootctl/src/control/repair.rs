@@ -110,10 +110,16 @@ impl<B: BlockIo> Control<B> {
         let mirror = self.gpt.boot_state()?;
         let state = rebuild(mirror, recorded).ok_or(ControlError::NoSource(reason))?;
         log::warn!(
-            "boot environment: lost ({reason}): rebuilt as a {}, b {}",
+            "boot environment: lost ({reason}): to be rebuilt as a {}, b {}",
             state.a,
             state.b
         );
+        if self.only_the_loader_mends(reason) {
+            // The boot script goes by the mirror.
+            self.write_gpt(&state)?;
+            self.repair_confirmed(&state)?;
+            return Err(self.lost(reason));
+        }
         self.write_authority(&state)?;
         Ok(state)
     }

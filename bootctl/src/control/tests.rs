@@ -5,10 +5,13 @@ use std::io::Cursor;
 use gptman::{GPT, GPTPartitionEntry};
 
 use super::*;
-use crate::descriptor::{DESCRIPTOR_FROM_END, Store};
+use crate::descriptor::{DESCRIPTOR_FROM_END, DescriptorError, Store};
 use crate::gpt::tests::disk::{MemDisk, Refused};
 use crate::gpt::{self, Guid, TYPE_LINUX, TYPE_OEM_CONFIG, TYPE_RESIZE, TYPE_USR};
+use crate::store::RedundantEnvStore;
 use crate::transition::{Refusal, TryCount};
+use crate::uboot_env::{self, Layout, UbootEnv};
+use crate::vars;
 use crate::{Attributes, Priority, SectorSize, Tries, grub_env};
 
 const MIB: u64 = 1024 * 1024;
@@ -87,6 +90,9 @@ fn flashed(store: Store, sector: SectorSize) -> TestControl {
     let at = oem_config + usize::try_from(OEM_CONFIG_BYTES - DESCRIPTOR_FROM_END).unwrap();
     disk.bytes[at..at + 512].copy_from_slice(&record);
     let mut control = Control::open(disk).unwrap();
+    if let Authority::Redundant(store) = control.authority {
+        write_u_boots_own(&mut control, store);
+    }
     control.write_authority(&state(GOOD, UNBOOTABLE)).unwrap();
     let confirmed = control.record_for(Slot::A, true).unwrap();
     control.write_confirmed(&confirmed).unwrap();
@@ -107,6 +113,21 @@ fn flashed(store: Store, sector: SectorSize) -> TestControl {
     }
     control.io.log.clear();
     control
+}
+
+const BOOTCMD: &str = "bootcmd=run distro_bootcmd";
+
+/// What U-Boot's own environment holds when it has lost the boot state.
+fn write_u_boots_own(control: &mut TestControl, store: RedundantEnvStore) {
+    for (serial, span) in (7..).zip(store.copies) {
+        let mut copy = vec![0xff; span.length];
+        let offsets = store.copies.map(|copy| copy.at);
+        let places = vars::places(offsets, span.length as u64);
+        let entries = format!("{BOOTCMD}\0{}={places}\0\0", vars::PLACES);
+        copy[5..5 + entries.len()].copy_from_slice(entries.as_bytes());
+        uboot_env::seal(&mut copy, Layout::Redundant, serial);
+        store::write_span(&mut control.io, span, &copy).unwrap();
+    }
 }
 
 fn for_all(test: impl Fn(TestControl, Store)) {
@@ -397,21 +418,32 @@ fn a_store_that_a_power_cut_could_tear_is_refused() {
         let Err(error) = Control::open(control.io) else {
             panic!("{store:?} was accepted");
         };
+        let ControlError::<Refused>::Layout(error) = error else {
+            panic!("{store:?}: {error}");
+        };
         assert!(matches!(
             error,
-            ControlError::<Refused>::Layout(LayoutError::CrossesSector { .. })
+            LayoutError::CrossesSector { .. }
+                | LayoutError::SharedSector { .. }
+                | LayoutError::Descriptor(DescriptorError::CopyPlace { .. })
         ));
     };
     let size = 1024;
     refused(SectorSize::B512, Store::GrubBlock { offset: 0, size });
     refused(SectorSize::B4096, Store::UbootEnv { offset: 3584, size });
-    let (offset, offset2) = (0, 512);
-    refused(
-        SectorSize::B4096,
-        Store::UbootEnvRedundant {
+    for (offset, offset2, size, sector) in [
+        (64 * 1024, 64 * 1024 + 512, 512, SectorSize::B4096),
+        (65 * 1024, 64 * 1024, 1024, SectorSize::B4096),
+        // In the table, in a partition, behind everything.
+        (512, 64 * 1024, 1024, SectorSize::B512),
+        (64 * 1024, MIB - 512, 1024, SectorSize::B512),
+        (64 * 1024, 20 * MIB - 1024, 1024, SectorSize::B512),
+    ] {
+        let store = Store::UbootEnvRedundant {
             offset,
             offset2,
-            size: 512,
-        },
-    );
+            size,
+        };
+        refused(sector, store);
+    }
 }

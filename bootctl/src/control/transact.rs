@@ -80,7 +80,8 @@ impl<B: BlockIo> Control<B> {
 
     fn reload_state(&mut self) -> Result<BootState, ControlError<B::Error>> {
         self.reload()?;
-        self.read_authority()?.state.map_err(ControlError::Lost)
+        let state = self.read_authority()?.state;
+        state.map_err(|reason| self.lost(reason))
     }
 
     /// Whether header and body of a slot's record are valid. Reads the body.

@@ -78,14 +78,15 @@ fn refusals() {
         with("grub-block", "uboot-env-redundant"),
         DescriptorError::Malformed
     );
-    assert_eq!(
-        with("\"size\":512", "\"size\":0"),
-        DescriptorError::StoreSize(0)
-    );
-    assert_eq!(
-        with("\"size\":512", "\"size\":32768"),
-        DescriptorError::StoreSize(32768)
-    );
+    for size in [0, 513, 32768] {
+        assert_eq!(
+            with("\"size\":512", &format!("\"size\":{size}")),
+            DescriptorError::StoreSize {
+                size,
+                most: MAX_ENV_BYTES
+            }
+        );
+    }
     // The last four lie on the descriptor or the confirmed record.
     for offset in [
         "1069057",
@@ -120,18 +121,49 @@ fn refusals() {
     );
 }
 
+/// What is in U-Boot's own environment lies outside every partition, and the copies apart from each other.
 #[test]
-fn overlapping_copies_are_refused() {
-    let descriptor = Descriptor {
+fn copies_of_u_boots_own_environment_are_bounded() {
+    let with = |offset, offset2, size| Descriptor {
         board: "b".parse().unwrap(),
         product: "p".parse().unwrap(),
         store: Store::UbootEnvRedundant {
-            offset: 512,
-            offset2: 1024,
-            size: 1024,
+            offset,
+            offset2,
+            size,
         },
     };
-    assert!(descriptor.encode(OEM_CONFIG).is_err());
+    let encode = |offset, offset2, size| with(offset, offset2, size).encode(OEM_CONFIG).err();
+    let largest = MAX_OWN_ENV_BYTES as u64;
+    assert_eq!(encode(1 << 22, (1 << 22) + largest, largest), None);
+    let misplaced = |offset| Some(DescriptorError::CopyOffset { offset });
+    assert_eq!(encode(512, 1024, 1024), misplaced(1024));
+    assert_eq!(encode(1024, 512, 1024), misplaced(512));
+    assert_eq!(encode(512, 4097, 1024), misplaced(4097));
+    let last = u64::MAX - 511;
+    assert_eq!(encode(512, last, 512), misplaced(last));
+    for size in [0, 1000, largest + 512] {
+        let most = MAX_OWN_ENV_BYTES;
+        let refused = Some(DescriptorError::StoreSize { size, most });
+        assert_eq!(encode(1 << 22, 1 << 23, size), refused);
+    }
+
+    let (from, to) = (34 * 512, 8 << 20);
+    let placed = |offset, offset2| {
+        let store = with(offset, offset2, 16384).store;
+        store.check_place(from, to).err()
+    };
+    assert_eq!(placed(from, to - 16384), None);
+    for offset in [0, from - 512, to - 512, to] {
+        let wrong = Some(DescriptorError::CopyPlace {
+            offset,
+            size: 16384,
+            from,
+            to,
+        });
+        assert_eq!(placed(offset, 1 << 22), wrong);
+        assert_eq!(placed(1 << 22, offset), wrong);
+    }
 }
 
 proptest! {

@@ -1,5 +1,7 @@
 //! Bytes within sectors: read, and changed without touching the other bytes of their sectors.
 
+use core::ops::Range;
+
 use crate::BlockIo;
 
 /// Bytes of a disk that need not fill a sector.
@@ -16,6 +18,13 @@ impl ByteSpan {
     #[must_use]
     pub fn fits_one_sector(self, sector: u64) -> bool {
         self.at % sector + self.length as u64 <= sector
+    }
+
+    /// The sectors of this many bytes that it lies in.
+    #[must_use]
+    pub const fn sectors(self, sector: u64) -> Range<u64> {
+        let end = self.at.saturating_add(self.length as u64);
+        self.at / sector..end.div_ceil(sector)
     }
 }
 

@@ -78,6 +78,18 @@ struct Loader {
     /// Don't let the boot script arm the watchdog before it boots a slot on trial (QEMU resets at once)
     #[arg(long)]
     no_loader_watchdog: bool,
+    /// fw_env.config of a board whose U-Boot keeps its own environment in two copies on this disk: the boot state goes
+    /// there instead of into a sector of OEM-CONFIG
+    #[arg(long, value_name = "FILE")]
+    fw_env_config: Option<PathBuf>,
+    /// Start of 512 KiB of memory that the boot script may use before a kernel is loaded [default: the board's]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    script_memory: Option<u64>,
+}
+
+/// A number as U-Boot takes it, hexadecimal with or without 0x.
+fn address(text: &str) -> Result<u64, std::num::ParseIntError> {
+    u64::from_str_radix(text.strip_prefix("0x").unwrap_or(text), 16)
 }
 
 impl From<Loader> for images::loader::Sources {
@@ -89,6 +101,8 @@ impl From<Loader> for images::loader::Sources {
             config_txt: loader.config_txt,
             uboot: loader.u_boot,
             no_watchdog: loader.no_loader_watchdog,
+            fw_env_config: loader.fw_env_config,
+            script_memory: loader.script_memory,
         }
     }
 }

@@ -21,12 +21,18 @@ const BLOCK: u64 = 4096;
 const TABLE: u64 = 6 * 4096;
 const CHUNK: usize = 1 << 20;
 
-/// The map of a finished disk image, in which slot `s` holds `used(s)` bytes.
+/// The map of a finished disk image, in which slot `s` holds `used(s)` bytes. `own_environment`: U-Boot keeps one before the
+/// first partition, and what is left there of an earlier disk must not count.
 ///
 /// # Errors
 /// The image can't be read.
-pub fn make(disk: &File, layout: &Layout, used: impl Fn(Slot) -> u64) -> Result<String> {
-    let ranges = mapped(layout, used);
+pub fn make(
+    disk: &File,
+    layout: &Layout,
+    own_environment: bool,
+    used: impl Fn(Slot) -> u64,
+) -> Result<String> {
+    let ranges = mapped(layout, own_environment, used);
     let mapped: u64 = ranges.iter().map(|r| r.end - r.start).sum();
     let mut list = String::new();
     for range in &ranges {
@@ -57,9 +63,12 @@ pub fn make(disk: &File, layout: &Layout, used: impl Fn(Slot) -> u64) -> Result<
 }
 
 /// What matters, in order, on whole blocks, neighbours joined.
-fn mapped(layout: &Layout, used: impl Fn(Slot) -> u64) -> Vec<Range<u64>> {
+fn mapped(layout: &Layout, own_environment: bool, used: impl Fn(Slot) -> u64) -> Vec<Range<u64>> {
     let mut ranges = Vec::new();
-    ranges.push(0..TABLE);
+    ranges.push(match own_environment {
+        true => 0..layout.esp.start,
+        false => 0..TABLE,
+    });
     for (_, _, _, span) in layout.partitions() {
         let end = span.start + span.len;
         match Slot::ALL.into_iter().find(|&s| layout.usr(s) == span) {
@@ -123,7 +132,7 @@ mod tests {
         let (a, b) = (layout.usr_a.start, layout.usr_b.start);
         let root = layout.root.start + layout.root.len;
         assert_eq!(
-            mapped(&layout, used),
+            mapped(&layout, false, used),
             [
                 0..TABLE,
                 8 * MIB..a + 10 * MIB,
@@ -132,5 +141,7 @@ mod tests {
                 layout.total - TABLE..layout.total,
             ]
         );
+        // What U-Boot saved on an earlier disk must go.
+        assert_eq!(mapped(&layout, true, used)[0], 0..a + 10 * MIB);
     }
 }

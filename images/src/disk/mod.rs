@@ -142,7 +142,8 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
     }
     let oem = oem_tree(options.keys)?;
     write_ext4(disk, &oem, layout.oem, "OEM", &seed, options.time)?;
-    records::write(disk, &layout, &state, ids, board, options.product)?;
+    let own = loader.own_environment;
+    records::write(disk, &layout, &state, ids, board, own, options.product)?;
     let root = root::skeleton()?;
     write_ext4(disk, &root, layout.root, "ROOT", &seed, options.time)?;
     table::check(disk, &layout, &state, ids)?;
@@ -153,7 +154,7 @@ pub fn build(options: &Options, out: &Path) -> Result<Built> {
             0
         }
     };
-    let text = bmap::make(disk, &layout, used)?;
+    let text = bmap::make(disk, &layout, own.is_some(), used)?;
     map_output
         .file()
         .write_all(text.as_bytes())

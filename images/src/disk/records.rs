@@ -15,6 +15,7 @@ use bootctl::{BootState, Slot, gpt, grub_env, uboot_env};
 use super::layout::Layout;
 use super::table::Ids;
 use crate::fat::{self, Volume};
+use crate::fw_env_config::OwnEnvironment;
 
 /// The last MiB of the partition is not the FAT's.
 const RECORDS: u64 = DESCRIPTOR_FROM_END;
@@ -31,10 +32,12 @@ pub fn write(
     state: &BootState,
     ids: Ids,
     board: &Board,
+    own: Option<OwnEnvironment>,
     product: &str,
 ) -> Result<()> {
     let span = layout.oem_config;
     let store = match Start::of(board) {
+        Some(Start::UBoot(_)) if let Some(own) = own => own.store(),
         Some(Start::Grub) => write_grub_block(disk, layout, state, ids)?,
         Some(Start::UBoot(uboot)) if uboot.environment => write_uboot_env(disk, layout, state)?,
         Some(Start::UBoot(_)) => Store::Gpt,
@@ -143,12 +146,12 @@ fn check(
             read(span.start + offset, &mut block)?;
             grub_env::decode(&block).context("check environment")?
         }
-        Store::UbootEnv { offset, .. } | Store::UbootEnvRedundant { offset, .. } => {
+        Store::UbootEnv { offset, .. } => {
             read(span.start + offset, &mut block)?;
             uboot_env::decode(&block, uboot_env::Layout::Single).context("check environment")?
         }
-        // The table is checked where it is written.
-        Store::Gpt => *state,
+        // The table is checked where it is written, and U-Boot's own environment is not made here.
+        Store::Gpt | Store::UbootEnvRedundant { .. } => *state,
     };
     ensure!(found == *state, "check environment: not as it was written");
     Ok(())

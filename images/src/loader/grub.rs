@@ -76,6 +76,7 @@ pub fn make(layout: &Layout, sources: &Sources) -> Result<Loader> {
         bios,
         files: vec![(EFI_PATH.to_owned(), efi)],
         hybrid: false,
+        own_environment: None,
     })
 }
 

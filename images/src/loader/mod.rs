@@ -13,6 +13,7 @@ use boards::start::Start;
 
 use crate::disk::layout::Layout;
 use crate::failure::Failure;
+use crate::fw_env_config::OwnEnvironment;
 
 /// Where Debian's grub-pc-bin and grub-efi-amd64-bin put their modules.
 pub const GRUB_DIR: &str = "/usr/lib/grub";
@@ -35,6 +36,10 @@ pub struct Sources {
     pub uboot: Option<PathBuf>,
     /// U-Boot's script does not arm a watchdog.
     pub no_watchdog: bool,
+    /// `fw_env.config` of a board whose U-Boot keeps its own environment in two copies: the boot state goes there.
+    pub fw_env_config: Option<PathBuf>,
+    /// Memory for U-Boot's script instead of the board's.
+    pub script_memory: Option<u64>,
 }
 
 /// A loader for one disk layout.
@@ -46,6 +51,8 @@ pub struct Loader {
     pub files: Vec<(String, Vec<u8>)>,
     /// The first partition stands in the MBR too, for firmware that reads no GPT.
     pub hybrid: bool,
+    /// U-Boot's own environment, if the boot state is there.
+    pub own_environment: Option<OwnEnvironment>,
 }
 
 impl Loader {
@@ -81,7 +88,7 @@ impl Loader {
 impl Sources {
     /// Files, apart from folders, that are read.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        [&self.config_txt, &self.uboot]
+        [&self.config_txt, &self.uboot, &self.fw_env_config]
             .into_iter()
             .flat_map(|file| file.as_deref())
     }
@@ -90,6 +97,7 @@ impl Sources {
     fn check(&self, board: &Board, start: &Start) -> Result<()> {
         let is_card = matches!(start, Start::UBoot(uboot) if uboot.card.is_some());
         let is_uboot = matches!(start, Start::UBoot(_));
+        let has_environment = matches!(start, Start::UBoot(uboot) if uboot.environment);
         let useless = [
             ("--grub-dir", self.grub.is_some(), is_uboot),
             ("--firmware", self.firmware.is_some(), !is_card),
@@ -97,6 +105,12 @@ impl Sources {
             ("--config-txt", self.config_txt.is_some(), !is_card),
             ("--u-boot", self.uboot.is_some(), !is_card),
             ("--no-loader-watchdog", self.no_watchdog, !is_uboot),
+            (
+                "--fw-env-config",
+                self.fw_env_config.is_some(),
+                !has_environment,
+            ),
+            ("--script-memory", self.script_memory.is_some(), !is_uboot),
         ]
         .into_iter()
         .find(|(_, given, useless)| *given && *useless);
@@ -111,7 +125,8 @@ impl Sources {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>> {
+/// A file, if it is not longer than [`MAX_FILE`].
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     let name = || format!("read {}", path.display());
     let mut bytes = Vec::new();
     File::open(path)

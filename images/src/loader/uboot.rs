@@ -6,32 +6,42 @@ use anyhow::{Context, Result, anyhow, ensure};
 use boards::Board;
 use boards::raspberry_pi::{self, Card};
 use boards::start::UBoot;
-use boards::uboot::{self, Options, Store};
+use boards::uboot::{self, Copies, Options, Store};
 use bootctl::descriptor::UBOOT_ENV_FROM_END;
 
 use super::{Loader, Sources, read};
 use crate::disk::layout::Layout;
+use crate::fw_env_config;
 
 /// Makes the files of the first partition.
 ///
 /// # Errors
 /// A file of the firmware, a device tree or U-Boot is missing.
 pub fn make(board: &Board, uboot: &UBoot, layout: &Layout, sources: &Sources) -> Result<Loader> {
-    let store = if uboot.environment {
-        let span = layout.oem_config;
-        // The script counts in sectors of 512 bytes.
-        let lba = (span.start + span.len - UBOOT_ENV_FROM_END) / 512;
-        Store::Environment { lba }
-    } else {
-        Store::Gpt
+    let own_environment = match &sources.fw_env_config {
+        Some(path) => Some(fw_env_config::read(path, layout)?),
+        None => None,
+    };
+    // The script counts in sectors of 512 bytes.
+    let store = match own_environment {
+        Some(own) => Store::Own(Copies {
+            lbas: own.offsets.map(|offset| offset / 512),
+            sectors: own.size / 512,
+        }),
+        None if uboot.environment => {
+            let span = layout.oem_config;
+            let lba = (span.start + span.len - UBOOT_ENV_FROM_END) / 512;
+            Store::Environment { lba }
+        }
+        None => Store::Gpt,
     };
     let script = uboot::boot_script(&Options {
         board,
         store,
-        scratch: uboot.scratch,
+        scratch: sources.script_memory.unwrap_or(uboot.scratch),
         watchdog: uboot.watchdog.filter(|_| !sources.no_watchdog),
     })
-    .context("make loader script")?;
+    .context("make loader script (--script-memory)")?;
     let script = uboot::boot_scr(&script).context("make loader script")?;
     let mut files = match &uboot.card {
         None => Vec::new(),
@@ -42,6 +52,7 @@ pub fn make(board: &Board, uboot: &UBoot, layout: &Layout, sources: &Sources) ->
         bios: None,
         files,
         hybrid: uboot.card.is_some(),
+        own_environment,
     })
 }
 

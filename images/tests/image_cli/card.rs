@@ -226,6 +226,81 @@ fn an_environment_sector_is_read_by_fw_printenv() {
     assert!(sector == config[usize::try_from(offset).unwrap()..][..512]);
 }
 
+/// Only U-Boot knows what belongs in its environment: it is left empty, and the boot script asks for it.
+#[test]
+fn u_boots_own_environment_is_where_fw_env_config_says() {
+    let bench = bench();
+    let disk = "arm64-uboot-env.img";
+    let with = |lines: &str, more: &str| {
+        bench.write("own.config", lines.as_bytes());
+        format!(
+            "{} --fw-env-config own.config{more}",
+            build("arm64-uboot-env")
+        )
+    };
+    let lines =
+        "# where U-Boot looks\n/dev/mmcblk0 0x400000 0x4000\n/dev/mmcblk0 0x440000 0x4000\n";
+    bench.image(&with(lines, " --script-memory 0x2500000"));
+    no_problems(&bench, disk);
+    let (store, found) = state(&bench, disk);
+    let wanted = Store::UbootEnvRedundant {
+        offset: 0x40_0000,
+        offset2: 0x44_0000,
+        size: 0x4000,
+    };
+    assert_eq!((store, found), (wanted, None));
+    bench.write("fat", &bench.part(disk, 1));
+    bench.tool("mcopy -n -o -i fat ::boot.scr boot.scr");
+    let script = String::from_utf8_lossy(&bench.read("boot.scr")).into_owned();
+    for text in [
+        "setenv t_places 2000.2200.20",
+        " 2520000 ${t_copy} 20 &&",
+        "if saveenv; then",
+    ] {
+        assert!(script.contains(text), "{text}");
+    }
+
+    for (lines, code, cause) in [
+        ("/dev/mmcblk0 0x400000 0x4000\n", 2, "names 1 copies"),
+        (
+            "/dev/mmcblk0p1 0 200\n/dev/mmcblk0p1 200 200\n",
+            2,
+            "is a partition",
+        ),
+        (
+            "/dev/mmcblk0 0 200\n/dev/mmcblk0 0x400000 200\n",
+            2,
+            "partition table",
+        ),
+        (
+            "/dev/mmcblk0 0x400000 200\n/dev/mmcblk0 0x800000 200\n",
+            2,
+            "first partition",
+        ),
+        (
+            "/dev/mmcblk0 0x400000 200\n/dev/mmcblk0 0x400100 200\n",
+            2,
+            "multiple of 512",
+        ),
+        (
+            "/dev/mmcblk0 0x400000 21000\n/dev/mmcblk0 0x440000 21000\n",
+            2,
+            "multiples of 512 from 512 to 131072",
+        ),
+    ] {
+        let error = bench.image_fails(&with(lines, ""), code);
+        assert!(error.contains(cause), "{error}");
+        assert!(error.contains("--fw-env-config"), "{error}");
+    }
+    for (board, option) in [
+        ("rpi3-uboot", "--fw-env-config own.config"),
+        ("x86_64-grub", "--script-memory 0"),
+    ] {
+        let error = bench.image_fails(&format!("{} {option}", build(board)), 2);
+        assert!(error.contains("has nothing of that kind"), "{error}");
+    }
+}
+
 #[test]
 fn the_same_parts_give_the_same_card_and_a_written_card_keeps_the_hybrid_mbr() {
     let (one, two) = (bench(), Bench::with_shell("umask 077; exec \"$@\""));

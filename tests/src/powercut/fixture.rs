@@ -17,6 +17,7 @@ use gptman::{GPT, GPTPartitionEntry};
 use images::fat;
 
 use super::disk::SimDisk;
+use super::loader::places;
 use super::medium::{Medium, Zone, Zones};
 use super::parse::{self, Attr, State};
 use super::release::{self, IMAGE, Number, Release};
@@ -93,6 +94,8 @@ const OEM_CONFIG_BYTES: u64 = FAT_BYTES + 1024 * KIB;
 const USR_BYTES: u64 = IMAGE as u64 + SLOT_RECORD_BYTES;
 const FIRST: u64 = 64 * KIB;
 const TAIL: u64 = 64 * KIB;
+/// Where U-Boot keeps its own environment on the board where that is redundant: between table and first partition.
+const OWN_ENVIRONMENT: [u64; 2] = [32 * KIB, 48 * KIB];
 /// Size of each copy of a redundant environment in bytes.
 const REDUNDANT_BYTES: u64 = 1024;
 const GRUBENV: &[u8; 11] = b"GRUBENV    ";
@@ -192,7 +195,7 @@ impl Fixture {
             put(
                 &mut bytes,
                 copy.start,
-                &environment_copy(board, length, number),
+                &environment_copy(board, length, number, &layout.environment),
             );
         }
         let descriptor = oem_config.end - DESCRIPTOR_FROM_END;
@@ -382,19 +385,21 @@ fn environment(
             (vec![at(raw, 512)], store)
         }
         Board::Arm64Redundant => {
-            let (offset2, size) = (raw + 64 * KIB, REDUNDANT_BYTES);
+            let [offset, offset2] = OWN_ENVIRONMENT;
+            let size = REDUNDANT_BYTES;
             let store = Store::UbootEnvRedundant {
-                offset: raw,
+                offset,
                 offset2,
                 size,
             };
-            (vec![at(raw, size), at(offset2, size)], store)
+            let copies = OWN_ENVIRONMENT.map(|start| start..start + size);
+            (copies.to_vec(), store)
         }
     })
 }
 
 /// An environment with the flashed state and a variable of somebody else's.
-fn environment_copy(board: Board, length: usize, number: usize) -> Vec<u8> {
+fn environment_copy(board: Board, length: usize, number: usize, copies: &[Range<u64>]) -> Vec<u8> {
     let variables = parse::digits_of(&FLASHED);
     if board == Board::X86Grub {
         let mut text = "# GRUB Environment Block\n# a remark\nforeign=kept\n".to_owned();
@@ -408,6 +413,9 @@ fn environment_copy(board: Board, length: usize, number: usize) -> Vec<u8> {
     let skip = if board == Board::Arm64Redundant { 5 } else { 4 };
     let mut copy = vec![0; skip];
     copy.extend(b"foreign=kept\0");
+    if board == Board::Arm64Redundant {
+        copy.extend([&b"tandem_places="[..], &places(copies), b"\0"].concat());
+    }
     for (name, value) in variables {
         copy.extend(format!("{name}={value}\0").into_bytes());
     }

@@ -36,6 +36,16 @@ pub fn unloadable(board: Board, image: &Path) -> Result<Fixture> {
 /// # Errors
 /// I/O; a partition is missing.
 pub fn unloadable_with(board: Board, image: &Path, environment: Option<u64>) -> Result<Fixture> {
+    let sector = damage::SECTOR as u64;
+    let places = environment.map(|start| start..start + sector);
+    unloadable_at(board, image, places.into_iter().collect())
+}
+
+/// The same with an environment whose copies lie there.
+///
+/// # Errors
+/// I/O; a partition is missing.
+pub fn unloadable_at(board: Board, image: &Path, environment: Vec<Range<u64>>) -> Result<Fixture> {
     let partition = |number| -> Result<Range<u64>> {
         let (start, length) = host_hash::partition(image, number)?;
         Ok(start..start + length)
@@ -68,10 +78,7 @@ pub fn unloadable_with(board: Board, image: &Path, environment: Option<u64>) -> 
         usr,
         image: head,
         oem_config,
-        environment: environment
-            .map(|start| start..start + sector)
-            .into_iter()
-            .collect(),
+        environment,
         confirmed: confirmed..confirmed + sector,
     };
     Ok(Fixture::unloadable(board, layout, medium.settled()))

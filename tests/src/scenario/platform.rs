@@ -1,7 +1,7 @@
 //! What a scenario runs on.
 
 use crate::qemu::Firmware;
-use crate::system::Arch;
+use crate::system::{Arch, OWN_ENVIRONMENT};
 use crate::uboot::Machine;
 
 /// A machine and what it starts with.
@@ -18,6 +18,7 @@ impl Platform {
     pub const UEFI: Self = Self::Pc(Firmware::Uefi);
     pub const VIRT: Self = Self::Uboot(Machine::Virt);
     pub const PI3: Self = Self::Uboot(Machine::Pi3);
+    pub const OWN: Self = Self::Uboot(Machine::Own);
     /// Every PC.
     pub const PC: &[Self] = &[Self::BIOS, Self::UEFI];
     /// Those with a virtual disk, whose loader keeps an environment.
@@ -26,7 +27,9 @@ impl Platform {
     pub const WITH_TABLE: &[Self] = &[Self::BIOS, Self::UEFI, Self::PI3];
     /// Those that can have a watchdog: the Pi's own resets an emulated one as soon as it is armed.
     pub const WITH_WATCHDOG: &[Self] = Self::WITH_ENVIRONMENT;
-    pub const ALL: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3];
+    /// One for each board.
+    pub const BOARDS: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3];
+    pub const ALL: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3, Self::OWN];
 
     /// As in `tests/scenarios.txt`.
     #[must_use]
@@ -50,13 +53,23 @@ impl Platform {
         }
     }
 
-    /// The board that its disk is built for.
+    /// The disk that it starts with, in [`Stock`](crate::system::Stock): by the board.
     #[must_use]
     pub fn board(self) -> &'static str {
         match self {
             Self::Pc(_) => "x86_64-grub",
             Self::Uboot(Machine::Virt) => "arm64-uboot-env",
             Self::Uboot(Machine::Pi3) => "rpi3-uboot",
+            Self::Uboot(Machine::Own) => OWN_ENVIRONMENT,
+        }
+    }
+
+    /// What the loader says of its environment when it starts for the first time. Its own it makes then.
+    #[must_use]
+    pub fn first_environment(self) -> &'static str {
+        match self {
+            Self::OWN => "lost",
+            _ => "ok",
         }
     }
 }

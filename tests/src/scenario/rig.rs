@@ -119,7 +119,7 @@ impl<'a> Rig<'a> {
             Platform::Uboot(machine) => {
                 let delivery = match machine {
                     Kind::Virt => http(stock)?,
-                    Kind::Pi3 => {
+                    Kind::Pi3 | Kind::Own => {
                         delivery::emulated_pi(&disk)?;
                         Delivery::Card
                     }
@@ -226,7 +226,7 @@ impl<'a> Rig<'a> {
 
     fn look_at_disk(&mut self) -> Result<()> {
         if let Platform::Uboot(machine) = self.platform {
-            self.before = Some(Snapshot::take(&self.disk, machine == Kind::Virt)?);
+            self.before = Some(Snapshot::take(&self.disk, machine)?);
         }
         Ok(())
     }

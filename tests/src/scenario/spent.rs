@@ -6,14 +6,16 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use bootctl::disk::{Access, Disk};
 use bootctl::gpt::Gpt;
 use bootctl::uboot_env::{self, Layout};
-use bootctl::{Attributes, BootState, Slot};
+use bootctl::{Attributes, BootState, Slot, Tries};
 
 use super::{LoaderLine, damage};
 use crate::system;
+use crate::uboot::Machine;
+use crate::uboot::own::OwnCopies;
 
 /// Both copies of a table, without the MBR.
 const TABLE_LENGTH: usize = damage::SECTOR + damage::ENTRIES_LENGTH;
@@ -25,25 +27,35 @@ pub(super) struct Snapshot {
     length: u64,
     primary: Vec<u8>,
     backup: Vec<u8>,
-    /// On a board with an environment.
-    environment: Option<Vec<u8>>,
+    store: Store,
+}
+
+/// What a board has beside the table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Store {
+    Table,
+    /// The sector of an environment.
+    Environment(Vec<u8>),
+    /// U-Boot's own.
+    Own(OwnCopies),
 }
 
 impl Snapshot {
-    pub(super) fn take(image: &Path, with_environment: bool) -> Result<Self> {
+    pub(super) fn take(image: &Path, machine: Machine) -> Result<Self> {
         let length = fs::metadata(image).context("size of the disk")?.len();
-        let environment = match with_environment {
-            true => {
+        let store = match machine {
+            Machine::Virt => {
                 let place = damage::environment(image)?;
-                Some(damage::read(image, place, damage::SECTOR)?)
+                Store::Environment(damage::read(image, place, damage::SECTOR)?)
             }
-            false => None,
+            Machine::Pi3 => Store::Table,
+            Machine::Own => Store::Own(OwnCopies::read(image)?),
         };
         Ok(Self {
             length,
             primary: damage::read(image, damage::HEADER_AT, TABLE_LENGTH)?,
             backup: damage::read(image, length - TABLE_LENGTH as u64, TABLE_LENGTH)?,
-            environment,
+            store,
         })
     }
 
@@ -53,14 +65,16 @@ impl Snapshot {
     /// It has spent another try, none, or something that was not to be spent; or written something else.
     pub(super) fn check(&self, after: &Self, line: &LoaderLine, image: &Path) -> Result<()> {
         let slot: Slot = line.slot.name().parse().map_err(|e| anyhow!("{e}"))?;
-        let before = match (&self.environment, line.environment.as_str()) {
+        let before = match (&self.store, line.environment.as_str()) {
+            (Store::Own(before), "lost") => return self.made_anew(before, after, image),
             // What can't be read or written is left alone.
             (_, "lost" | "readonly") => None,
-            (Some(sector), _) => {
+            (Store::Environment(sector), _) => {
                 let state = uboot_env::decode(sector, Layout::Single);
                 Some(state.map_err(|e| anyhow!("read the environment before the boot: {e}"))?)
             }
-            (None, _) => Some(self.table_state(image)?),
+            (Store::Own(before), _) => Some(before.state()?),
+            (Store::Table, _) => Some(self.table_state(image)?),
         };
         let spends = before.filter(|state| state.get(slot).tries.get() > 0);
         let Some(state) = spends else {
@@ -80,9 +94,10 @@ impl Snapshot {
             left.tries.get()
         );
         let wanted = state.with(slot, left);
-        let expected = match &self.environment {
-            Some(_) => self.with_environment(after, wanted)?,
-            None => self.with_table(wanted, image)?,
+        let expected = match &self.store {
+            Store::Environment(_) => self.with_environment(after, wanted)?,
+            Store::Own(before) => self.with_own(before, after, wanted)?,
+            Store::Table => self.with_table(wanted, image)?,
         };
         ensure!(
             *after == expected,
@@ -93,7 +108,9 @@ impl Snapshot {
 
     /// U-Boot sorts its variables: what it wrote is right where `bootctl` would change no byte of it.
     fn with_environment(&self, after: &Self, wanted: BootState) -> Result<Self> {
-        let mut sector = after.environment.clone().context("no environment")?;
+        let Store::Environment(mut sector) = after.store.clone() else {
+            bail!("no environment");
+        };
         let found = uboot_env::decode(&sector, Layout::Single);
         let found = found.map_err(|e| anyhow!("read the environment after the boot: {e}"))?;
         ensure!(
@@ -103,9 +120,40 @@ impl Snapshot {
         uboot_env::encode(&mut sector, Layout::Single, 0, &wanted)
             .map_err(|e| anyhow!("write the environment: {e}"))?;
         Ok(Self {
-            environment: Some(sector),
+            store: Store::Environment(sector),
             ..self.clone()
         })
+    }
+
+    /// What U-Boot saves beside the state is its own affair.
+    fn with_own(&self, before: &OwnCopies, after: &Self, wanted: BootState) -> Result<Self> {
+        let Store::Own(copies) = &after.store else {
+            bail!("no copies");
+        };
+        copies.check_saved(before, wanted)?;
+        Ok(Self {
+            store: after.store.clone(),
+            ..self.clone()
+        })
+    }
+
+    /// U-Boot's own environment was lost: it holds what was confirmed in the table now.
+    fn made_anew(&self, before: &OwnCopies, after: &Self, image: &Path) -> Result<()> {
+        let mirror = self.table_state(image)?;
+        let confirmed = |slot| match mirror.get(slot) {
+            attributes if attributes.successful => Attributes {
+                tries: Tries::NONE,
+                ..attributes
+            },
+            _ => Attributes::UNBOOTABLE,
+        };
+        let wanted = BootState {
+            a: confirmed(Slot::A),
+            b: confirmed(Slot::B),
+        };
+        let expected = self.with_own(before, after, wanted)?;
+        ensure!(*after == expected, "the loader wrote to the table");
+        Ok(())
     }
 
     fn with_table(&self, wanted: BootState, image: &Path) -> Result<Self> {
@@ -117,7 +165,7 @@ impl Snapshot {
         let commit = table.commit(&mut disk);
         commit.map_err(|e| anyhow!("commit: {e}"))?;
         drop(disk);
-        Self::take(&copy, false)
+        Self::take(&copy, Machine::Pi3)
     }
 
     fn table_state(&self, image: &Path) -> Result<BootState> {
@@ -156,7 +204,7 @@ fn tools_agree(image: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use boards::rpi3_uboot;
-    use boards::uboot::{Options, Store};
+    use boards::uboot::Options;
 
     use super::*;
     use crate::uboot::disk;
@@ -172,14 +220,14 @@ mod tests {
         let image = dir.path().join("disk.img");
         let options = Options {
             board: &rpi3_uboot::BOARD,
-            store: Store::Gpt,
+            store: boards::uboot::Store::Gpt,
             scratch: rpi3_uboot::SCRATCH,
             watchdog: None,
         };
         disk::make(&image, &options).unwrap();
         let with = |tries| {
             disk::set_words(&image, words(tries)).unwrap();
-            Snapshot::take(&image, false).unwrap()
+            Snapshot::take(&image, Machine::Pi3).unwrap()
         };
         let [before, after, twice] = [3, 2, 1].map(with);
         let line = |rest| LoaderLine::parse(rest).unwrap();

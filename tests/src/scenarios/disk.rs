@@ -48,7 +48,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "larger-disk",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: larger,
     },
     Scenario {

@@ -1,11 +1,13 @@
 //! An environment of the loader that is lost or can't be written.
 
 use anyhow::{Context, Result, ensure};
+use bootctl::uboot_env::{self, Layout};
 use serde_json::Value;
 
 use crate::qemu::Bus;
 use crate::scenario::{Platform, Rig, Scenario, Slot, damage, expect};
-use crate::system::Release;
+use crate::system::{OWN_COPIES, Release};
+use crate::uboot::own::OwnCopies;
 
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
@@ -24,8 +26,13 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         run: lost_after_rollback,
     },
     Scenario {
+        name: "own-environment-damaged",
+        on: &[Platform::OWN],
+        run: own_damaged,
+    },
+    Scenario {
         name: "read-only-medium-on-trial",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: read_only_medium,
     },
 ];
@@ -149,6 +156,58 @@ fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v3)?;
     rig.shut_down(Slot::B, &v3)
+}
+
+/// U-Boot's own environment: one copy damaged with a slot staged, the other one counts; both, and what is confirmed boots
+/// from an environment that U-Boot makes anew.
+fn own_damaged(rig: &mut Rig<'_>) -> Result<()> {
+    let (v1, v2, v3) = (rig.stock.v1.clone(), rig.stock.v2()?, rig.stock.v3()?);
+    rig.bring(&v2)?;
+    rig.bring(&v3)?;
+    let [first, second] = OWN_COPIES;
+    let tear = |rig: &Rig<'_>, copy| damage::write(&rig.disk, copy + 512, &[0xff; 512]);
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "lost")?;
+    let status = rig.expect_confirmed(Slot::A, &v1)?;
+    expect(
+        &status,
+        "/environment/kind",
+        &Value::from("uboot-env-redundant"),
+    )?;
+    rig.install(&v2)?;
+    rig.shut_down(Slot::A, &v1)?;
+    tear(rig, first)?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
+    rig.expect_confirmed(Slot::B, &v2)?;
+
+    // Both copies hold the state again.
+    rig.install(&v3)?;
+    rig.shut_down(Slot::B, &v2)?;
+    let copies = OwnCopies::read(&rig.disk)?;
+    let good = copies
+        .0
+        .iter()
+        .map(|copy| uboot_env::decode(copy, Layout::Redundant));
+    let good: Vec<_> = good.collect();
+    ensure!(
+        good.first().is_some_and(Result::is_ok) && good.first() == good.last(),
+        "expect both copies to hold one state: {good:?}"
+    );
+    tear(rig, first)?;
+    tear(rig, second)?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::B, 0, "lost")?;
+    let status = rig.expect_confirmed(Slot::B, &v2)?;
+    expect(&status, "/environment/boot", &Value::from("lost"))?;
+    expect_unbootable(&status, Slot::A)?;
+
+    // The update can be repeated.
+    rig.install(&v3)?;
+    rig.reboot()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_confirmed(Slot::A, &v3)?;
+    rig.shut_down(Slot::A, &v3)
 }
 
 /// A try that can't be written down is not spent: the confirmed slot boots until the medium can be written again.

@@ -20,7 +20,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "panic",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: panics,
     },
     Scenario {
@@ -30,12 +30,12 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "usr-not-mounted",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: |rig| falls_back(rig, Fault::NoUsr, "init: mount"),
     },
     Scenario {
         name: "health-fails",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: |rig| falls_back(rig, Fault::HealthFails, "50-demo"),
     },
     Scenario {

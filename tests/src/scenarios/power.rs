@@ -8,7 +8,7 @@ use crate::scenario::{Platform, Rig, Scenario, Slot, damage, expect};
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "reset-during-apply",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: reset_during_apply,
     },
     Scenario {

@@ -16,7 +16,7 @@ fn good_update(rig: &mut Rig<'_>) -> Result<()> {
     rig.bring(&v2)?;
     rig.bring(&v3)?;
     rig.power_on()?;
-    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_loader(Slot::A, 0, rig.platform.first_environment())?;
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.check("echo kept > /var/lib/kept")?;
     rig.install(&v2)?;

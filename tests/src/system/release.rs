@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::tree::PRODUCT;
-use super::{Arch, Binaries, Packages, PiFiles, run, tree};
+use super::{Arch, Binaries, OWN_ENVIRONMENT, Packages, PiFiles, fw_env_config, run, tree};
 use crate::host_hash;
 use crate::scenario::damage;
 
@@ -150,12 +150,17 @@ impl Workshop {
         })
     }
 
-    /// Builds the disk image for `board` that boots `release` from slot a.
+    /// Builds the disk image for `board`, or for [`OWN_ENVIRONMENT`], that boots `release` from slot a.
     ///
     /// # Errors
     /// See [`Self::open`].
     pub fn disk(&self, release: &Release, board: &str) -> Result<PathBuf> {
         let disk = self.dir.join(format!("{board}.disk"));
+        let options = self.card_options(board)?;
+        let board = match board {
+            OWN_ENVIRONMENT => boards::arm64_uboot_env::BOARD.name,
+            board => board,
+        };
         let slot_size = self.packages.arch.slot_size();
         let Recipe {
             version,
@@ -183,7 +188,7 @@ impl Workshop {
                 "--usr",
             ])
             .arg(&release.usr)
-            .args(self.card_options(board)?)
+            .args(options)
             .arg("--out")
             .arg(&disk))?;
         Ok(disk)
@@ -192,6 +197,17 @@ impl Workshop {
     /// An emulated Pi starts with U-Boot: files that only have the names stand in for the firmware, which is not free. Its
     /// card has to have a power of two for its size, and its watchdog resets it as soon as it is armed.
     fn card_options(&self, board: &str) -> Result<Vec<OsString>> {
+        if board == OWN_ENVIRONMENT {
+            let config = self.dir.join("fw_env.config");
+            fs::write(&config, fw_env_config("/dev/mmcblk0")).context("write fw_env.config")?;
+            return Ok(vec![
+                "--power-of-two".into(),
+                "--fw-env-config".into(),
+                config.into(),
+                "--script-memory".into(),
+                format!("{:#x}", boards::rpi3_uboot::SCRATCH).into(),
+            ]);
+        }
         if !board.starts_with("rpi") {
             return Ok(Vec::new());
         }

@@ -4,12 +4,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::qemu::uboot::{Board, Setup};
 use crate::qemu::{Bus, Drive};
 use crate::scenario::{LoaderLine, loader_lines};
-use crate::system::PiFiles;
+use crate::system::{PiFiles, own_uboot};
 
 /// On a Pi U-Boot looks for USB devices first.
 const BOOT: Duration = Duration::from_secs(600);
@@ -19,16 +19,19 @@ const BOOT: Duration = Duration::from_secs(600);
 pub enum Machine {
     Virt,
     Pi3,
+    /// A Pi 3 whose U-Boot keeps its own environment in two copies.
+    Own,
 }
 
 impl Machine {
-    pub const ALL: [Self; 2] = [Self::Virt, Self::Pi3];
+    pub const ALL: [Self; 3] = [Self::Virt, Self::Pi3, Self::Own];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Virt => "virt",
             Self::Pi3 => "pi3",
+            Self::Own => "own",
         }
     }
 
@@ -39,14 +42,28 @@ impl Machine {
     pub fn board(self) -> Result<Board> {
         Ok(match self {
             Self::Virt => Board::Virt,
-            Self::Pi3 => {
+            Self::Pi3 | Self::Own => {
                 let files = PiFiles::fetch()?;
                 Board::Pi3 {
                     device_tree: files.pi3_device_tree(),
-                    uboot: files.rpi_3,
+                    uboot: match self {
+                        Self::Own => own_uboot()?,
+                        _ => files.rpi_3,
+                    },
                 }
             }
         })
+    }
+
+    /// The variables that a build of U-Boot of ours has by itself, `NAME=VALUE`.
+    ///
+    /// # Errors
+    /// This machine has none of ours, or the file can't be read.
+    pub fn initial_environment(self) -> Result<Vec<String>> {
+        ensure!(self == Self::Own, "{} has Debian's U-Boot", self.name());
+        let path = own_uboot()?.with_file_name("u-boot-initial-env");
+        let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+        Ok(text.lines().map(str::to_owned).collect())
     }
 
     /// How its own disk is attached.
@@ -54,7 +71,7 @@ impl Machine {
     pub fn bus(self) -> Bus {
         match self {
             Self::Virt => Bus::Virtio,
-            Self::Pi3 => Bus::Card,
+            Self::Pi3 | Self::Own => Bus::Card,
         }
     }
 
@@ -63,7 +80,7 @@ impl Machine {
     pub fn scratch(self) -> u64 {
         match self {
             Self::Virt => boards::arm64_uboot_env::SCRATCH,
-            Self::Pi3 => boards::rpi3_uboot::SCRATCH,
+            Self::Pi3 | Self::Own => boards::rpi3_uboot::SCRATCH,
         }
     }
 }

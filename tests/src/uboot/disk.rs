@@ -25,9 +25,13 @@ const ESP: [u8; 16] = *b"\x28\x73\x2a\xc1\x1f\xf8\xd2\x11\xba\x4b\x00\xa0\xc9\x3
 const USR: [u8; 16] = *b"\xf4\xf5\xfb\x5d\x48\x28\xac\x4b\xaa\x5e\x0d\x9a\x20\xb7\x45\xa6";
 const OTHER: [u8; 16] = *b"\xaf\x3d\xc6\x0f\x83\x84\x72\x47\x8e\x79\x3d\x69\xd8\x47\x7d\xe4";
 
+/// First MiB of the first partition, where it leaves room for U-Boot's own environment.
+pub(crate) const BEHIND_OWN_COPIES: u64 = 8;
+const USUAL_FIRST: u64 = 1;
+
 /// Number, type, first MiB, length in MiB.
 const PARTITIONS: [(u8, [u8; 16], u64, u64); 5] = [
-    (1, ESP, 1, 20),
+    (1, ESP, USUAL_FIRST, 20),
     (3, USR, 22, 1),
     (4, USR, 23, 1),
     (7, OTHER, 26, 2),
@@ -39,6 +43,14 @@ const PARTITIONS: [(u8, [u8; 16], u64, u64); 5] = [
 /// # Errors
 /// I/O; a script that can't be made.
 pub(crate) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
+    make_from(path, options, USUAL_FIRST)
+}
+
+/// The same, the first partition shortened so that it begins at this MiB.
+///
+/// # Errors
+/// I/O; a script that can't be made.
+pub(crate) fn make_from(path: &Path, options: &Options<'_>, first: u64) -> Result<()> {
     let script = boot_script(options).context("make the boot script")?;
     let image = boot_scr(&script).context("make boot.scr")?;
     let mut disk = File::options()
@@ -52,6 +64,10 @@ pub(crate) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
     GPT::write_protective_mbr_into(&mut disk, SECTOR).context("write the MBR")?;
     let mut table = GPT::new_from(&mut disk, SECTOR, [7; 16]).context("make the table")?;
     for (number, kind, start, length) in PARTITIONS {
+        let (start, length) = match number {
+            1 => (first, length - (first - start)),
+            _ => (start, length),
+        };
         table[u32::from(number)] = GPTPartitionEntry {
             partition_type_guid: kind,
             unique_partition_guid: [number; 16],
@@ -63,8 +79,8 @@ pub(crate) fn make(path: &Path, options: &Options<'_>) -> Result<()> {
     }
     table.write_into(&mut disk).context("write the table")?;
     let volume = Volume {
-        start: 1 << 20,
-        len: 20 << 20,
+        start: first << 20,
+        len: (20 - (first - USUAL_FIRST)) << 20,
         sector: 512,
         label: "BOOT",
         id: 1,

@@ -5,6 +5,8 @@ mod gptprio;
 mod grub;
 mod uboot_env;
 
+pub use uboot_env::places;
+
 use super::disk::SimDisk;
 use super::fixture::{Board, Fixture};
 use super::parse::{Attr, State, best, uuid};

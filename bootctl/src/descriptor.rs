@@ -236,7 +236,7 @@ impl Descriptor {
 }
 
 fn check_size(size: u64, most: usize) -> Result<(), DescriptorError> {
-    match size == 0 || size > most as u64 || size % 512 != 0 {
+    match size == 0 || size > most as u64 || !size.is_multiple_of(512) {
         true => Err(DescriptorError::StoreSize { size, most }),
         false => Ok(()),
     }
@@ -246,7 +246,7 @@ fn check_copies(offsets: [u64; 2], size: u64) -> Result<(), DescriptorError> {
     check_size(size, MAX_OWN_ENV_BYTES)?;
     let [first, second] = offsets;
     for offset in offsets {
-        if offset % 512 != 0 || offset.checked_add(size).is_none() {
+        if !offset.is_multiple_of(512) || offset.checked_add(size).is_none() {
             return Err(DescriptorError::CopyOffset { offset });
         }
     }

@@ -21,7 +21,7 @@ struct Arguments {
     /// Only the scenarios with this name; NAME/PLATFORM: only there
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only on these platforms: bios, uefi, virt, pi3
+    /// Only on these platforms: bios, uefi, virt, pi3, own
     #[arg(long, value_name = "PLATFORM", alias = "firmware")]
     platform: Vec<String>,
     /// Machines that run at a time

@@ -131,10 +131,14 @@ impl Snapshot {
             bail!("no copies");
         };
         copies.check_saved(before, wanted)?;
-        Ok(Self {
+        Ok(self.with_store_of(after))
+    }
+
+    fn with_store_of(&self, after: &Self) -> Self {
+        Self {
             store: after.store.clone(),
             ..self.clone()
-        })
+        }
     }
 
     /// U-Boot's own environment was lost: it holds what was confirmed in the table now.
@@ -151,7 +155,11 @@ impl Snapshot {
             a: confirmed(Slot::A),
             b: confirmed(Slot::B),
         };
-        let expected = self.with_own(before, after, wanted)?;
+        let Store::Own(copies) = &after.store else {
+            bail!("no copies");
+        };
+        copies.check_made_anew(before, wanted)?;
+        let expected = self.with_store_of(after);
         ensure!(*after == expected, "the loader wrote to the table");
         Ok(())
     }

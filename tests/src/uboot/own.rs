@@ -78,6 +78,35 @@ impl OwnCopies {
             .collect()
     }
 
+    /// Checks that both copies hold this state and U-Boot's own variables, none of the script's, after three saves.
+    ///
+    /// # Errors
+    /// They don't.
+    pub(crate) fn check_made_anew(&self, before: &Self, wanted: BootState) -> Result<()> {
+        let was = before.current().and_then(|number| before.serial(number));
+        let is = self.current().and_then(|number| self.serial(number));
+        let three_on = was.unwrap_or(0).wrapping_add(3);
+        ensure!(
+            is == Some(three_on),
+            "expect three saves, from serial number {was:?} to {three_on}: it is {is:?}"
+        );
+        for number in [0, 1] {
+            let copy = self.0.get(number).context("no such copy")?;
+            let state = uboot_env::decode(copy, Layout::Redundant);
+            ensure!(
+                state == Ok(wanted),
+                "expect {wanted:?} in copy {number}: it holds {state:?}"
+            );
+            let others = self.others(number);
+            ensure!(
+                others.contains_key(&b"bootcmd"[..])
+                    && !others.keys().any(|n| n.starts_with(b"t_")),
+                "expect U-Boot's own variables alone: {others:?}"
+            );
+        }
+        Ok(())
+    }
+
     /// Compares with the copies that the script found: one save, of the older copy, with the state changed and nothing else
     /// by the script.
     ///

@@ -117,7 +117,7 @@ fn install(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
 fn start(rig: &mut Rig<'_>, fault: Fault) -> Result<()> {
     rig.bring(&rig.stock.broken(fault)?)?;
     rig.power_on()?;
-    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_loader(Slot::A, 0, rig.platform.first_environment())?;
     rig.expect_confirmed(Slot::A, &rig.stock.v1.clone())?;
     Ok(())
 }

@@ -240,7 +240,8 @@ impl<B: BlockIo> Control<B> {
         )
     }
 
-    const fn lost(&self, reason: LostReason) -> ControlError<B::Error> {
+    /// The error for a boot state that [`state`](Self::state) reports as lost: it says who can mend that.
+    pub const fn lost(&self, reason: LostReason) -> ControlError<B::Error> {
         match self.only_the_loader_mends(reason) {
             true => ControlError::LostForLoader(reason),
             false => ControlError::Lost(reason),

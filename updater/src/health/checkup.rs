@@ -53,7 +53,7 @@ impl<B: BlockIo> Checkup<'_, B> {
         let report = self.control.state()?;
         let state = match (report.state, report.lost) {
             (Some(state), _) => state,
-            (None, Some(reason)) => return Err(ControlError::Lost(reason)),
+            (None, Some(reason)) => return Err(self.control.lost(reason)),
             (None, None) => BootState::default(),
         };
         let since = self.journal.staged_release().map_or(0, |s| s.time);

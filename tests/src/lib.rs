@@ -1,5 +1,6 @@
 //! Tests that need more than one crate: differential tests, fault injection, QEMU scenarios and benchmarks.
 
+pub mod folder;
 pub mod fuzzing;
 pub mod guest;
 pub mod host_hash;

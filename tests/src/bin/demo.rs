@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
+use tests::folder::Folder;
 use tests::scenario::{Platform, Rig, Slot};
-use tests::system::{Fault, Release, Stock, project_dir};
+use tests::system::{Fault, Release, Stock};
 
 /// Shows an update and a fallback in a virtual machine.
 #[derive(Debug, Parser)]
@@ -104,7 +105,8 @@ fn tell(story: &Story, platform: Platform) -> Result<()> {
     story.plain(format_args!("About {minutes} minutes on two idle cores without hardware virtualisation, and some more where programs have to be built."));
 
     story.chapter("build: Debian's kernel, busybox and Tandem's programs as releases 1.0.0, 2.0.0 and a broken 3.0.0");
-    let dir = project_dir().join("target/demo");
+    let folder = Folder::claim("demo")?;
+    let dir = folder.path();
     let stock = Stock::open(&dir.join("stock"), platform.arch(), TRIES)?;
     let (v1, v2) = (stock.v1.clone(), stock.v2()?);
     let broken = stock.broken(Fault::HealthFails)?;

@@ -9,11 +9,12 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use tests::folder::Folder;
 use tests::qemu::Firmware;
 use tests::replay::{
     Base, Cut, Judge, Log, Places, Recording, Replay, boot, choose, images, judge_all, record,
 };
-use tests::system::{Arch, Stock, project_dir};
+use tests::system::{Arch, Stock};
 
 /// Records a real update in QEMU, cuts its power at every flush and between, judges each medium, boots some of them.
 #[derive(Debug, Parser)]
@@ -60,7 +61,8 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stdout, reason = "a program talks")]
 fn run(arguments: &Arguments) -> Result<bool> {
-    let dir = project_dir().join("target/replay");
+    let folder = Folder::claim("replay")?;
+    let dir = folder.path();
     let chosen = |firmware: &Firmware| {
         arguments
             .firmware

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
+use tests::folder::Folder;
 use tests::scenario::{Choice, Listed, Platform, Rig, Scenario, parse_list, run_all};
 use tests::scenarios;
 use tests::system::{Arch, Stock, project_dir};
@@ -21,7 +22,7 @@ struct Arguments {
     /// Only the scenarios with this name; NAME/PLATFORM: only there
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Only on these platforms: bios, uefi, virt, pi3, own
+    /// Only on these platforms: bios, uefi, virt, pi3, pi4, own
     #[arg(long, value_name = "PLATFORM", alias = "firmware")]
     platform: Vec<String>,
     /// Machines that run at a time
@@ -86,7 +87,8 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments) -> Result<bool> {
     let jobs = choose(arguments)?;
     let wanted = jobs.len();
-    let dir = project_dir().join("target/scenarios");
+    let folder = Folder::claim("scenarios")?;
+    let dir = folder.path();
     let start = Instant::now();
     let mut stocks = Stocks::default();
     for (arch, name) in [(Arch::X86_64, "stock"), (Arch::Aarch64, "stock-arm64")] {
@@ -103,7 +105,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         dir.display()
     );
 
-    let failed = run_all(jobs, arguments.jobs, |job| run_one(job, &stocks, &dir));
+    let failed = run_all(jobs, arguments.jobs, |job| run_one(job, &stocks, dir));
     println!("{} passed, {failed} failed, 0 skipped", wanted - failed);
     Ok(failed == 0)
 }

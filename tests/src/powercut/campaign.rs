@@ -1,13 +1,14 @@
 //! Runs every operation from every state, cuts it everywhere, and judges what is left.
 
 mod faults;
+mod random;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
-use super::cuts::{Cut, Depth, Kind, Random, Rest, enumerate};
+use super::cuts::{Cut, Depth, Kind, Rest, enumerate};
 use super::disk::{Event, SimDisk};
 use super::facts::Facts;
 use super::fixture::{Board, Fixture};
@@ -440,35 +441,6 @@ impl<'a> Worker<'a> {
         false
     }
 
-    /// Up to five cuts, one after the other, each somewhere in the recovery from the one before.
-    fn random_run(&mut self, log: &[Event], run: u64) {
-        let mut random = Random::new(self.seed ^ (run + 1) << 32);
-        let mut medium = self.case.start.clone();
-        let mut log = log.to_vec();
-        let mut lines = Vec::new();
-        let sector = self.case.fixture.sector_size.bytes();
-        for _ in 0..1 + random.below(5) {
-            let Some((cut, after)) = random_cut(&medium, &log, &mut random) else {
-                break;
-            };
-            self.counts.double_cuts += 1;
-            lines.extend(describe(&log, sector));
-            lines.push(format!("cut: {cut:?}"));
-            if self.later(&after, || lines.clone()) {
-                return;
-            }
-            let facts = Facts::of(self.case.fixture, &after);
-            if facts.tables == [None; 2] {
-                return;
-            }
-            let future = FUTURES[usize::from(random.below(2) == 1)];
-            match recover(&self.case, &after, &facts, future, &Damage::MANY) {
-                Ok(recovered) => (medium, log) = (after, recovered.log),
-                Err(_) => return,
-            }
-        }
-    }
-
     /// Takes note of a violation; whether there was one.
     fn note(&mut self, judged: Judged, medium: &Medium, trace: impl Fn() -> Vec<String>) -> bool {
         let Err(violation) = judged else { return false };
@@ -509,44 +481,4 @@ impl<'a> Worker<'a> {
 /// Failing requests of the start are the loader's and init's business, who carry on as they can.
 fn case_has_faults(case: &Case<'_>) -> bool {
     case.operation != Operation::Start
-}
-
-fn random_cut(medium: &Medium, log: &[Event], random: &mut Random) -> Option<(Cut, Medium)> {
-    let writes: Vec<usize> = log
-        .iter()
-        .enumerate()
-        .filter(|(_, event)| matches!(event, Event::Write(_)))
-        .map(|(number, _)| number)
-        .collect();
-    let event = *random.pick(&writes)?;
-    let Event::Write(write) = log.get(event)? else {
-        return None;
-    };
-    let length = write.data.len() as u64;
-    let keep = usize::try_from(random.below(length)).ok()?;
-    let rests = [Rest::Old, Rest::Random, Rest::Zeros, Rest::Ones];
-    let kind = match random.below(4) {
-        0 => Kind::Torn {
-            keep,
-            rest: *random.pick(&rests)?,
-        },
-        _ => Kind::After,
-    };
-    let survivors = random.next();
-    let cut = Cut {
-        event,
-        kind,
-        survivors,
-    };
-    // The torn write is not one of the survivors.
-    let cut = match kind {
-        Kind::After => cut,
-        _ => {
-            let flush = log.get(..event)?.iter().rposition(|e| *e == Event::Flush);
-            let pending = event - flush.map_or(0, |at| at + 1);
-            let survivors = survivors & ((1_u64 << pending.min(63)) - 1);
-            Cut { survivors, ..cut }
-        }
-    };
-    Some((cut, super::cuts::apply(medium, log, cut)))
 }

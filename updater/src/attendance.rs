@@ -55,7 +55,7 @@ impl Attendance {
     /// Shows that something is written, and leaves the watchdog to whoever has it.
     #[must_use]
     pub fn light() -> Self {
-        let signal = Signal::of(&cmdline(), Pattern::Writing).unwrap_or_else(|error| {
+        let signal = Signal::when_free(&cmdline(), Pattern::Writing).unwrap_or_else(|error| {
             log::warn!("{error}");
             None
         });

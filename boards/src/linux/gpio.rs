@@ -28,6 +28,15 @@ pub fn led(pin: Pin) -> Result<Led<CdevPin>, GpioError> {
     Ok(Led::new(line, pin.active_low))
 }
 
+/// Whether a program or a driver has the pin.
+#[must_use]
+pub fn is_taken(pin: Pin) -> bool {
+    Chip::new(format!("/dev/gpiochip{}", pin.chip))
+        .and_then(|mut chip| chip.get_line(pin.line))
+        .and_then(|line| line.info())
+        .is_ok_and(|info| info.is_used())
+}
+
 /// The button on a pin.
 ///
 /// # Errors

@@ -11,6 +11,9 @@ use super::gpio;
 use crate::led::{Led, Pattern};
 use crate::pins::{LED, Pin};
 
+/// How often one asks for a light that somebody else has.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// The light shows the pattern until another follows or this is dropped; it is dark then.
 #[derive(Debug)]
 pub struct Signal {
@@ -41,6 +44,23 @@ impl Signal {
         }
     }
 
+    /// The same, and while somebody else has the light it waits: for some seconds after the start of the machine the
+    /// light says how the last trial ended.
+    ///
+    /// # Errors
+    /// The light can't be used, and not because somebody has it.
+    pub fn when_free(cmdline: &str, pattern: Pattern) -> Result<Option<Self>, SignalError> {
+        let Some(pin) = Pin::of(cmdline, LED)? else {
+            return Ok(None);
+        };
+        let signal = match gpio::led(pin) {
+            Ok(led) => Self::on(led, pattern)?,
+            Err(_) if gpio::is_taken(pin) => Self::taking(move || gpio::led(pin).ok(), pattern)?,
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Some(signal))
+    }
+
     /// Shows a pattern on any light.
     ///
     /// # Errors
@@ -49,10 +69,31 @@ impl Signal {
     where
         P: OutputPin + Send + 'static,
     {
+        let mut led = Some(led);
+        Self::taking(move || led.take(), pattern)
+    }
+
+    /// Shows a pattern as soon as `take` gives a light.
+    fn taking<P>(
+        mut take: impl FnMut() -> Option<Led<P>> + Send + 'static,
+        pattern: Pattern,
+    ) -> io::Result<Self>
+    where
+        P: OutputPin + Send + 'static,
+    {
         let (patterns, next) = mpsc::channel();
         let thread = thread::Builder::new().spawn(move || {
-            let mut led = led;
             let mut pattern = pattern;
+            let mut led = loop {
+                if let Some(led) = take() {
+                    break led;
+                }
+                match next.recv_timeout(AGAIN) {
+                    Ok(new) => pattern = new,
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => return,
+                }
+            };
             // An error of the pin ends the show and nothing else.
             'patterns: loop {
                 for step in pattern.steps() {
@@ -125,6 +166,28 @@ mod tests {
         assert_eq!(history[..3], [true, false, true]);
     }
 
+    /// An installation that began while the light still said how the last trial had ended stayed dark to its end.
+    #[test]
+    fn a_light_that_somebody_has_is_taken_when_they_give_it_back() {
+        let line = Line::default();
+        let mut asked = 0;
+        let mut led = Some(Led::new(line.clone(), false));
+        let take = move || {
+            asked += 1;
+            (asked > 2).then(|| led.take()).flatten()
+        };
+        let signal = Signal::taking(take, Pattern::OnTrial).unwrap();
+        signal.show(Pattern::Writing);
+        while line.history.lock().unwrap().len() < 4 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        drop(signal);
+        assert!(!line.is_high());
+        // Nobody waits for one that never comes.
+        let never = || -> Option<Led<Line>> { None };
+        drop(Signal::taking(never, Pattern::Good).unwrap());
+    }
+
     #[test]
     fn a_light_that_breaks_stops_nobody() {
         let line = Line::default();
@@ -139,5 +202,6 @@ mod tests {
         assert!(Signal::of("quiet", Pattern::Good).unwrap().is_none());
         assert!(Signal::of("tandem.led=17", Pattern::Good).is_err());
         assert!(Signal::of("tandem.led=gpiochip255/1", Pattern::Good).is_err());
+        assert!(Signal::when_free("tandem.led=gpiochip255/1", Pattern::Good).is_err());
     }
 }

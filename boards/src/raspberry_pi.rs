@@ -32,6 +32,10 @@ pub const PI_4: Card = Card {
 /// Where Debian's package raspi-firmware puts the files of the firmware.
 pub const FIRMWARE_FOLDER: &str = "/usr/lib/raspi-firmware";
 
+/// Most bytes of memory that a kernel may take (`image_size` in its header): U-Boot's builds for Raspberry Pis move it to
+/// 2 MiB and load the initramfs at 39 MiB (`ramdisk_addr_r`).
+pub const KERNEL_MAX: u64 = 37 << 20;
+
 /// The end of a device tree's name.
 pub const DEVICE_TREE: &str = ".dtb";
 

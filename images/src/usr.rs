@@ -4,6 +4,7 @@ use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use boards::raspberry_pi::KERNEL_MAX;
 use updater::settings::{FILE_MAX, Settings};
 
 use crate::os_release::OsRelease;
@@ -60,21 +61,36 @@ pub fn make(root: &Path, keys: &[&Path], size: Option<u64>, time: u32, out: &Pat
     Ok(Made { size, warnings })
 }
 
-/// GRUB starts a kernel that ends anywhere behind its header, and the machine then stops where no software can end it.
-fn cut_kernel(tree: &Tree) -> Option<String> {
-    const KERNEL: &str = "lib/tandem/boot/vmlinuz";
+const KERNEL: &str = "lib/tandem/boot/vmlinuz";
+
+/// Loaders start a kernel that ends anywhere behind its header, and the machine then stops where no software can end it.
+fn about_kernel(tree: &Tree) -> Vec<String> {
+    let Some((head, size)) = head_of_kernel(tree) else {
+        return Vec::new();
+    };
+    let mut warnings = Vec::new();
+    if let Some(announced) = kernel::announced_length(&head).filter(|length| size < *length) {
+        warnings.push(format!(
+            "{KERNEL} is cut short: {size} bytes of {announced}; a device may stop in it until it is turned off and on"
+        ));
+    }
+    if let Some(memory) = kernel::arm64_memory(&head).filter(|memory| *memory > KERNEL_MAX) {
+        warnings.push(format!(
+            "{KERNEL} takes {memory} bytes of memory: on a Raspberry Pi it lies over the initramfs, where {KERNEL_MAX} would fit"
+        ));
+    }
+    warnings
+}
+
+/// Its first bytes, and how many there are.
+fn head_of_kernel(tree: &Tree) -> Option<(Vec<u8>, u64)> {
     let Kind::File(source, size) = &tree.get(KERNEL)?.kind else {
         return None;
     };
     let mut head = Vec::new();
     let file = std::fs::File::open(source).ok()?;
     file.take(kernel::HEAD).read_to_end(&mut head).ok()?;
-    let announced = kernel::announced_length(&head)?;
-    (*size < announced).then(|| {
-        format!(
-            "{KERNEL} is cut short: {size} bytes of {announced}; a device may stop in it until it is turned off and on"
-        )
-    })
+    Some((head, *size))
 }
 
 /// What devices will complain about in the settings of the image; they then do nothing by themselves any more.
@@ -121,9 +137,7 @@ fn missing(tree: &Tree) -> Vec<String> {
             ));
         }
     }
-    if let Some(warning) = cut_kernel(tree) {
-        warnings.push(warning);
-    }
+    warnings.extend(about_kernel(tree));
     warnings.extend(settings(tree));
     let has_key = tree
         .nodes()
@@ -172,11 +186,28 @@ mod tests {
         let mut kernel = vec![0; 5 * 512 + 16];
         kernel[0x1f4] = 1;
         kernel[0x202..0x208].copy_from_slice(b"HdrS\x0f\x02");
-        fs::write(boot.join("vmlinuz"), &kernel).unwrap();
-        assert_eq!(cut_kernel(&Tree::read(root.path()).unwrap()), None);
+        let warnings = |bytes: &[u8]| {
+            fs::write(boot.join("vmlinuz"), bytes).unwrap();
+            about_kernel(&Tree::read(root.path()).unwrap())
+        };
+        assert_eq!(warnings(&kernel), [""; 0]);
         kernel.pop();
-        fs::write(boot.join("vmlinuz"), &kernel).unwrap();
-        let warning = cut_kernel(&Tree::read(root.path()).unwrap()).unwrap();
-        assert!(warning.contains("2575 bytes of 2576"), "{warning}");
+        let cut = warnings(&kernel);
+        assert!(cut[0].contains("2575 bytes of 2576"), "{cut:?}");
+    }
+
+    #[test]
+    fn a_kernel_that_would_lie_over_the_initramfs_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let boot = root.path().join("lib/tandem/boot");
+        fs::create_dir_all(&boot).unwrap();
+        let mut kernel = vec![0; 64];
+        kernel[56..60].copy_from_slice(b"ARM\x64");
+        for (memory, warnings) in [(KERNEL_MAX, 0), (KERNEL_MAX + 1, 1)] {
+            kernel[16..24].copy_from_slice(&memory.to_le_bytes());
+            fs::write(boot.join("vmlinuz"), &kernel).unwrap();
+            let found = about_kernel(&Tree::read(root.path()).unwrap());
+            assert_eq!(found.len(), warnings, "{found:?}");
+        }
     }
 }

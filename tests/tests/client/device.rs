@@ -14,6 +14,15 @@ use crate::fixture::{Disk, Outcome, Program, lab};
 /// Longest wait for anything.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Says of a test, which `does` something that only root may do, why it can't run.
+#[track_caller]
+pub fn needs_root(does: &str) {
+    assert!(
+        rustix::process::geteuid().is_root(),
+        "this test {does}, so it needs root, as CI has it"
+    );
+}
+
 pub struct Device {
     pub disk: Disk,
     /// Journal, history, status, lock and socket.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::device::Device;
+use crate::device::{Device, needs_root};
 use crate::fixture::{BOARD, Program, lab};
 use crate::web::Web;
 
@@ -175,10 +175,7 @@ fn without_a_folder_nothing_is_remembered_but_the_disk_speaks() {
 
 #[test]
 fn a_full_var_fails_no_update_and_is_told_of() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "this test mounts something, so it needs root, as CI has it"
-    );
+    needs_root("mounts something");
     let device = Device::both();
     let web = Web::start(&lab().good);
     let state = device.state.display();

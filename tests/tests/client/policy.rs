@@ -191,6 +191,47 @@ fn a_release_that_the_loader_did_not_start_causes_no_endless_reboots() {
     assert!(alone.looks.len() > 10 && web.sent() > 0);
 }
 
+/// Gives the newest release that the device has seen another day.
+fn made_on(device: &Device, day: &str) {
+    let path = device.state.join("journal.json");
+    let mut journal: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert_eq!(journal["newest_signed"]["version"], "2.0.0");
+    journal["newest_signed"]["created"] = day.into();
+    fs::write(&path, journal.to_string()).unwrap();
+}
+
+#[test]
+fn a_day_that_somebody_got_wrong_closes_no_window_while_that_release_only_waits() {
+    let device = Device::both();
+    device.configure(WINDOW);
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).succeeds(&"update");
+    made_on(&device, "2099-01-01");
+    let mut alone = Alone::new(&device, None);
+    alone.pass(2 * DAY);
+    assert!(!alone.reboots.is_empty());
+}
+
+#[test]
+fn a_clock_behind_the_day_of_the_release_that_runs_is_not_set() {
+    let device = Device::both();
+    device.configure(WINDOW);
+    let update = format!("-update -payload {}", device.payload());
+    device.client(&update).succeeds(&"update");
+    let bootctl = |verb| {
+        let line = ["--disk", device.disk.path(), "--active", "b", verb];
+        Program::Bootctl.run(&line).succeeds(&verb);
+    };
+    bootctl("mark-successful");
+    let mut alone = Alone::new(&device, Some(Slot::B));
+    bootctl("rollback");
+    for (day, reboots) in [("2099-01-01", false), ("2026-11-25", true)] {
+        made_on(&device, day);
+        alone.pass(DAY);
+        assert_eq!(!alone.reboots.is_empty(), reboots, "{day}");
+    }
+}
+
 #[test]
 fn people_are_told_ten_minutes_before() {
     let device = Device::both();

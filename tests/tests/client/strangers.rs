@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::device::{Device, PATIENCE};
+use crate::device::{Device, PATIENCE, needs_root};
 use crate::fixture::{Disk, Program, lab};
 
 /// Nobody.
@@ -94,10 +94,7 @@ fn stranger(device: &Device, client: &Path, line: &str) -> (Option<i32>, String)
 
 #[test]
 fn a_hostile_user_may_look_where_allowed_and_never_act() {
-    assert!(
-        rustix::process::geteuid().is_root(),
-        "this test changes users, so it needs root, as CI has it"
-    );
+    needs_root("changes users");
     // Where they may go: the service's folder, a copy of the client, and nothing else.
     let place = tempfile::Builder::new()
         .permissions(Permissions::from_mode(0o755))

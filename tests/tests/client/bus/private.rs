@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread::{sleep, spawn};
 use std::time::{Duration, Instant};
 
-use crate::device::{Device, PATIENCE, Service};
+use crate::device::{Device, PATIENCE, Service, needs_root};
 
 pub(super) const NAME: &str = "com.coreos.update1";
 pub(super) const OBJECT: &str = "/com/coreos/update1";
@@ -50,10 +50,7 @@ pub(super) struct Place(pub(super) tempfile::TempDir);
 
 impl Place {
     pub(super) fn new() -> Self {
-        assert!(
-            rustix::process::geteuid().is_root(),
-            "this test changes users, so it needs root, as CI has it"
-        );
+        needs_root("changes users");
         let place = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o755))
             .tempdir()

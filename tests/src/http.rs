@@ -33,6 +33,8 @@ struct Offer {
     sent: AtomicU64,
     total: AtomicU64,
     requests: AtomicU64,
+    /// What the latest request asked for.
+    asked: Mutex<String>,
 }
 
 impl Server {
@@ -53,6 +55,7 @@ impl Server {
             sent: AtomicU64::new(0),
             total: AtomicU64::new(0),
             requests: AtomicU64::new(0),
+            asked: Mutex::new(String::new()),
         });
         let shared = Arc::clone(&offer);
         std::thread::spawn(move || {
@@ -100,10 +103,23 @@ impl Server {
         self.offer.sent.load(Ordering::SeqCst)
     }
 
+    /// The path that the latest request asked for.
+    #[must_use]
+    pub fn asked(&self) -> String {
+        let asked = self.offer.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// The address for the guest.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("http://{HOST}:{}/payload", self.port)
+        format!("{}/payload", self.base())
+    }
+
+    /// Where the guest finds what has a path.
+    #[must_use]
+    pub fn base(&self) -> String {
+        format!("http://{HOST}:{}", self.port)
     }
 
     /// The address on this machine.
@@ -117,6 +133,10 @@ fn answer(mut connection: TcpStream, offer: &Offer) -> Result<()> {
     let mut request = BufReader::new(connection.try_clone()?).take(16 << 10);
     let (mut range, mut condition) = (None, None);
     let mut line = String::new();
+    request.read_line(&mut line)?;
+    let path = line.split(' ').nth(1).unwrap_or_default();
+    path.clone_into(&mut offer.asked.lock().unwrap_or_else(PoisonError::into_inner));
+    line.clear();
     while request.read_line(&mut line)? > 2 {
         let field = line.split_once(':');
         match field.map(|(name, value)| (name.to_ascii_lowercase(), value.trim())) {

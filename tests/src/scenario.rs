@@ -7,13 +7,15 @@ mod loader;
 mod platform;
 mod queue;
 mod rig;
+mod slot;
 mod spent;
 
 pub use list::{Choice, Listed, parse_list};
 pub use loader::{LoaderLine, loader_lines};
 pub use platform::Platform;
 pub use queue::run_all;
-pub use rig::{Rig, Slot, expect};
+pub use rig::{Rig, expect};
+pub use slot::Slot;
 
 use anyhow::Result;
 

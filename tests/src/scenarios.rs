@@ -1,9 +1,11 @@
 //! What a device goes through: all scenarios, one file a subject.
 
+mod board;
 mod choice;
 mod disk;
 mod environment;
 mod faults;
+mod policy;
 mod power;
 mod update;
 
@@ -14,10 +16,12 @@ use crate::scenario::Scenario;
 pub fn all() -> Vec<Scenario> {
     [
         update::SCENARIOS,
+        policy::SCENARIOS,
         faults::SCENARIOS,
         power::SCENARIOS,
         environment::SCENARIOS,
         disk::SCENARIOS,
+        board::SCENARIOS,
         choice::SCENARIOS,
     ]
     .concat()

@@ -17,11 +17,12 @@ mod tree;
 
 pub use arch::Arch;
 pub use arm64::PiFiles;
+pub(crate) use arm64::qemu_raspi4b;
 pub use binaries::Binaries;
 pub(crate) use own::uboot as own_uboot;
 pub use own::{OWN_COPIES, OWN_COPY_LENGTH, OWN_ENVIRONMENT, fw_env_config};
 pub use packages::Packages;
-pub use release::{Fault, Recipe, Release, Workshop};
+pub use release::{Fault, LOADER_WATCHDOG, Recipe, Release, Workshop};
 pub use stock::Stock;
 
 use std::path::PathBuf;

@@ -14,7 +14,7 @@ use crate::watchdog::{Watchdog, interval};
 const NODE: &str = "/dev/watchdog0";
 /// Contains 0 if an armed watchdog can be stopped again.
 const NO_WAY_OUT: &str = "/sys/class/watchdog/watchdog0/nowayout";
-/// What every device is asked for; one that can't, a Raspberry Pi's with its 15 s, keeps what it has.
+/// What every device is asked for; one that can't keeps what it has.
 const WANTED: Duration = Duration::from_secs(30);
 /// `tandem.watchdog=off` on the kernel command line: an emulated one resets the machine as soon as it is armed.
 const PARAMETER: &str = "tandem.watchdog=";
@@ -59,7 +59,7 @@ impl LinuxWatchdog {
     }
 }
 
-/// Intel's and the Raspberry Pi's have 15 s and more.
+/// Hardware that counts to less, such as a Raspberry Pi's with its 16 s, is fed by the kernel in between.
 const SHORTEST_USUAL: Duration = Duration::from_secs(10);
 
 impl Watchdog for LinuxWatchdog {

@@ -21,6 +21,12 @@ pub enum Board {
         uboot: PathBuf,
         device_tree: PathBuf,
     },
+    /// A Raspberry Pi 4 with `rpi_4` and an SD card, in a QEMU that has one.
+    Pi4 {
+        qemu: PathBuf,
+        uboot: PathBuf,
+        device_tree: PathBuf,
+    },
 }
 
 /// A machine to be started.
@@ -48,20 +54,38 @@ impl Setup {
 
     fn command(&self, monitor: &Monitor) -> Result<Command> {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "--", QEMU]);
+        command.args(["--pdeathsig", "KILL", "--"]);
+        match &self.board {
+            Board::Pi4 { qemu, .. } => command.arg(qemu),
+            _ => command.arg(QEMU),
+        };
         command.args("-nodefaults -display none".split(' '));
         command.args(["-monitor", &monitor.argument()]);
         match &self.board {
             Board::Virt => {
-                command.args("-accel tcg -M virt -cpu cortex-a53 -m 512".split(' '));
+                // For a machine with firmware QEMU leaves pins out, unless ACPI is off.
+                command.args("-accel tcg -M virt,acpi=off -cpu cortex-a53 -m 512".split(' '));
                 command.args("-serial stdio -bios".split(' '));
                 command.arg(VIRT);
                 command
                     .args("-netdev user,id=net0 -device virtio-net-device,netdev=net0".split(' '));
             }
-            Board::Pi3 { uboot, device_tree } => {
-                // U-Boot talks on the second serial port.
-                command.args("-M raspi3b -m 1G -smp 4 -serial null -serial stdio".split(' '));
+            Board::Pi3 {
+                uboot, device_tree, ..
+            }
+            | Board::Pi4 {
+                uboot, device_tree, ..
+            } => {
+                command.args(match self.board {
+                    Board::Pi4 { .. } => ["-M", "raspi4b", "-m", "2G"],
+                    _ => ["-M", "raspi3b", "-m", "1G"],
+                });
+                command.args(match self.board {
+                    Board::Pi4 { .. } => ["-serial", "stdio", "-serial", "null"],
+                    // U-Boot talks on the second serial port.
+                    _ => ["-serial", "null", "-serial", "stdio"],
+                });
+                command.args(["-smp", "4"]);
                 // Three processors spin until Linux wakes them: in threads of their own they would take what the first needs.
                 command.args(["-accel", "tcg,thread=single"]);
                 command.arg("-kernel").arg(uboot);

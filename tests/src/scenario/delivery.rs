@@ -28,7 +28,7 @@ impl Delivery {
     pub(super) fn bring(&self, image: &Path, release: &Release) -> Result<()> {
         match self {
             Self::Http(_) => Ok(()),
-            Self::Card => put(image, ROOT, &release.payload, name(release)?),
+            Self::Card => put_on_root(image, &release.payload, name(release)?),
         }
     }
 
@@ -139,19 +139,27 @@ impl Delivery {
     }
 }
 
-/// What the kernel of the device whose disk is `image` has to know of an emulated Pi: it resets at once when its watchdog
-/// is armed, and takes several times as long to start with four processors.
-pub(super) fn emulated_pi(image: &Path) -> Result<()> {
+/// What the kernel of an emulated Pi has to know: it resets at once when its watchdog is armed, and takes several times as
+/// long to start with four processors.
+pub(super) const EMULATED_PI: &str = "tandem.watchdog=off maxcpus=1";
+
+/// Words for the kernel of the device whose disk is `image`, on OEM.
+pub(super) fn cmdline(image: &Path, words: &str) -> Result<()> {
     let block = image.with_extension("cmdline");
     run(Command::new("grub-editenv").arg(&block).arg("create"))?;
-    let words = "cmdline=tandem.watchdog=off maxcpus=1";
     run(Command::new("grub-editenv")
         .arg(&block)
-        .args(["set", words]))?;
+        .arg("set")
+        .arg(format!("cmdline={words}")))?;
     put(image, OEM, &block, "tandem/cmdline")
 }
 
-/// Writes a file into an ext4 partition of an image.
+/// Writes a file into ROOT.
+pub(super) fn put_on_root(image: &Path, from: &Path, to: &str) -> Result<()> {
+    put(image, ROOT, from, to)
+}
+
+/// Writes a file, over an older one of its name, into an ext4 partition of an image.
 fn put(image: &Path, partition: u32, from: &Path, to: &str) -> Result<()> {
     let context = || format!("put {} on {}", from.display(), image.display());
     let (start, _) = host_hash::partition(image, partition).with_context(context)?;
@@ -164,8 +172,9 @@ fn put(image: &Path, partition: u32, from: &Path, to: &str) -> Result<()> {
             .arg(format!("{}?offset={start}", image.display())))
         .with_context(context)
     };
+    // It overwrites nothing; its exit code says nothing.
+    debugfs(&format!("rm {to}"))?;
     debugfs(&format!("write {} {to}", from.display()))?;
-    // Its exit code says nothing.
     let length = from.metadata().with_context(context)?.len();
     let found = debugfs(&format!("stat {to}"))?;
     ensure!(

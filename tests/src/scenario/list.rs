@@ -53,7 +53,8 @@ pub fn parse_list(text: &str) -> Result<Vec<Listed>> {
 }
 
 fn parse_line(name: &str, platform: &str, choice: &str) -> Result<Listed> {
-    let platform = Platform::parse(platform).context("bios, uefi, virt, pi3 or own expected")?;
+    let platform =
+        Platform::parse(platform).context("bios, uefi, virt, pi3, pi4 or own expected")?;
     let choice = match choice {
         "always" => Choice::Always,
         "full" => Choice::Full,

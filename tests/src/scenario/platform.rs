@@ -18,6 +18,7 @@ impl Platform {
     pub const UEFI: Self = Self::Pc(Firmware::Uefi);
     pub const VIRT: Self = Self::Uboot(Machine::Virt);
     pub const PI3: Self = Self::Uboot(Machine::Pi3);
+    pub const PI4: Self = Self::Uboot(Machine::Pi4);
     pub const OWN: Self = Self::Uboot(Machine::Own);
     /// Every PC.
     pub const PC: &[Self] = &[Self::BIOS, Self::UEFI];
@@ -27,9 +28,18 @@ impl Platform {
     pub const WITH_TABLE: &[Self] = &[Self::BIOS, Self::UEFI, Self::PI3];
     /// Those that can have a watchdog: the Pi's own resets an emulated one as soon as it is armed.
     pub const WITH_WATCHDOG: &[Self] = Self::WITH_ENVIRONMENT;
-    /// One for each board.
+    /// One for each kind of loader and of boot state.
     pub const BOARDS: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3];
-    pub const ALL: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3, Self::OWN];
+    /// One for each board.
+    pub const BOARDS_AND_PI4: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3, Self::PI4];
+    pub const ALL: &[Self] = &[
+        Self::BIOS,
+        Self::UEFI,
+        Self::VIRT,
+        Self::PI3,
+        Self::PI4,
+        Self::OWN,
+    ];
 
     /// As in `tests/scenarios.txt`.
     #[must_use]
@@ -60,6 +70,7 @@ impl Platform {
             Self::Pc(_) => "x86_64-grub",
             Self::Uboot(Machine::Virt) => "arm64-uboot-env",
             Self::Uboot(Machine::Pi3) => "rpi3-uboot",
+            Self::Uboot(Machine::Pi4) => "rpi4-uboot",
             Self::Uboot(Machine::Own) => OWN_ENVIRONMENT,
         }
     }

@@ -1,19 +1,20 @@
 //! A device under test: its disk, the machine around it, and what can be asked of both.
 
-use std::fmt;
+mod installing;
+
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::Platform;
 use super::delivery::{self, Delivery};
 use super::loader::{self, LoaderLine};
+use super::slot::Slot;
 use super::spent::Snapshot;
-use crate::guest::{Output, Shell};
+use crate::guest::Shell;
 use crate::host_hash;
 use crate::http::Server;
 use crate::qemu::{Bus, Drive, Machine, Setup, copy_sparse, uboot};
@@ -27,49 +28,6 @@ const LOADER: Duration = Duration::from_secs(600);
 const COMMAND: Duration = Duration::from_secs(120);
 const SHUTDOWN: Duration = Duration::from_secs(180);
 const OFF: &str = "use the machine: it is off";
-
-/// A slot, named independently of `bootctl`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Slot {
-    A,
-    B,
-}
-
-impl Slot {
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::A => "a",
-            Self::B => "b",
-        }
-    }
-
-    #[must_use]
-    pub fn partition(self) -> u32 {
-        match self {
-            Self::A => 3,
-            Self::B => 4,
-        }
-    }
-}
-
-impl FromStr for Slot {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "a" => Ok(Self::A),
-            "b" => Ok(Self::B),
-            _ => bail!("a or b expected, not {text:?}"),
-        }
-    }
-}
-
-impl fmt::Display for Slot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// What a scenario ended with.
 #[derive(Clone, Debug)]
@@ -119,8 +77,8 @@ impl<'a> Rig<'a> {
             Platform::Uboot(machine) => {
                 let delivery = match machine {
                     Kind::Virt => http(stock)?,
-                    Kind::Pi3 | Kind::Own => {
-                        delivery::emulated_pi(&disk)?;
+                    Kind::Pi3 | Kind::Pi4 | Kind::Own => {
+                        delivery::cmdline(&disk, delivery::EMULATED_PI)?;
                         Delivery::Card
                     }
                 };
@@ -145,6 +103,38 @@ impl<'a> Rig<'a> {
             ran: None,
             before: None,
         })
+    }
+
+    /// Puts another disk of the stock's on the device; the machine must be off.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn flash(&self, board: &'static str) -> Result<()> {
+        copy_sparse(&self.stock.disk(board)?, &self.disk)?;
+        match self.delivery {
+            Delivery::Http(_) => Ok(()),
+            Delivery::Card => delivery::cmdline(&self.disk, delivery::EMULATED_PI),
+        }
+    }
+
+    /// Gives the device words for its kernel; the machine must be off.
+    ///
+    /// # Errors
+    /// I/O, or a tool is missing.
+    pub fn cmdline(&self, words: &str) -> Result<()> {
+        let emulated = match self.delivery {
+            Delivery::Http(_) => "",
+            Delivery::Card => delivery::EMULATED_PI,
+        };
+        delivery::cmdline(&self.disk, format!("{words} {emulated}").trim_end())
+    }
+
+    /// Puts a file into `/` of the device; the machine must be off.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn put(&self, from: &Path, to: &str) -> Result<()> {
+        delivery::put_on_root(&self.disk, from, to)
     }
 
     /// How often the device has booted.
@@ -224,7 +214,11 @@ impl<'a> Rig<'a> {
         Ok(line)
     }
 
-    fn look_at_disk(&mut self) -> Result<()> {
+    /// Takes note of the disk as the loader finds it next, where something has been written since it started.
+    ///
+    /// # Errors
+    /// I/O.
+    pub fn look_at_disk(&mut self) -> Result<()> {
         if let Platform::Uboot(machine) = self.platform {
             self.before = Some(Snapshot::take(&self.disk, machine)?);
         }
@@ -316,8 +310,17 @@ impl<'a> Rig<'a> {
     /// # Errors
     /// It can't be written.
     pub fn set_tries(&mut self, tries: u8) -> Result<()> {
+        self.configure(&[&format!("TRIES={tries}")])
+    }
+
+    /// Writes the settings of the device anew.
+    ///
+    /// # Errors
+    /// They can't be written.
+    pub fn configure(&mut self, lines: &[&str]) -> Result<()> {
+        let lines = lines.join("' '");
         let command =
-            format!("mkdir -p /etc/tandem && echo TRIES={tries} > /etc/tandem/update.conf");
+            format!("mkdir -p /etc/tandem && printf '%s\\n' '{lines}' > /etc/tandem/update.conf");
         self.check(&command).map(drop)
     }
 
@@ -335,86 +338,6 @@ impl<'a> Rig<'a> {
     /// Another exit code.
     pub fn check(&mut self, command: &str) -> Result<String> {
         self.again()?.check(command, COMMAND)
-    }
-
-    /// Puts the payload of `release` where a device without network finds it; the machine must be off.
-    ///
-    /// # Errors
-    /// It does not fit.
-    pub fn bring(&self, release: &Release) -> Result<()> {
-        self.delivery.bring(&self.disk, release)
-    }
-
-    /// Runs `update_engine apply` with `release` on the device.
-    ///
-    /// # Errors
-    /// The guest does not answer; a refusal is an [`Output`].
-    pub fn apply(&mut self, release: &Release) -> Result<Output> {
-        let machine = self.machine.as_mut().context(OFF)?;
-        self.delivery.apply(&mut Shell::again(machine), release)
-    }
-
-    /// Installs `release` and expects success.
-    ///
-    /// # Errors
-    /// Another exit code than 0.
-    pub fn install(&mut self, release: &Release) -> Result<()> {
-        let output = self.apply(release)?;
-        ensure!(
-            output.code == 0,
-            "install {}: exit code {}: {}",
-            release.recipe.name,
-            output.code,
-            output.text
-        );
-        Ok(())
-    }
-
-    /// Has the service of the device update to `release`.
-    ///
-    /// # Errors
-    /// The guest does not answer; a refusal is an [`Output`].
-    pub fn update(&mut self, release: &Release) -> Result<Output> {
-        let machine = self.machine.as_mut().context(OFF)?;
-        self.delivery.update(&mut Shell::again(machine), release)
-    }
-
-    /// Begins that with the first `bytes` of the payload, and returns when they are in the slot.
-    ///
-    /// # Errors
-    /// The guest does not take them, or has no network.
-    pub fn half_update(&mut self, release: &Release, bytes: u64) -> Result<()> {
-        let machine = self.machine.as_mut().context(OFF)?;
-        self.delivery
-            .half_update(&mut Shell::again(machine), release, bytes)
-    }
-
-    /// Goes on with the update that was cut short; the facts, and how many bytes the server has sent for all of it.
-    ///
-    /// # Errors
-    /// As [`update`](Self::update), or another exit code than 0.
-    pub fn rest_of_update(&mut self) -> Result<(Value, u64)> {
-        let machine = self.machine.as_mut().context(OFF)?;
-        let output = self.delivery.rest(&mut Shell::again(machine))?;
-        ensure!(
-            output.code == 0,
-            "go on: exit code {}: {}",
-            output.code,
-            output.text
-        );
-        let facts = serde_json::from_str(&output.text)
-            .with_context(|| format!("read {:?} as JSON", output.text))?;
-        Ok((facts, self.delivery.server()?.total()))
-    }
-
-    /// Begins to install `release`, and returns when `bytes` of it are on their way and no more will come.
-    ///
-    /// # Errors
-    /// The guest does not take them.
-    pub fn half_install(&mut self, release: &Release, bytes: u64) -> Result<()> {
-        let machine = self.machine.as_mut().context(OFF)?;
-        self.delivery
-            .half_apply(Shell::again(machine), release, bytes)
     }
 
     /// Reboots from the shell.

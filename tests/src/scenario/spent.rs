@@ -48,7 +48,7 @@ impl Snapshot {
                 let place = damage::environment(image)?;
                 Store::Environment(damage::read(image, place, damage::SECTOR)?)
             }
-            Machine::Pi3 => Store::Table,
+            Machine::Pi3 | Machine::Pi4 => Store::Table,
             Machine::Own => Store::Own(OwnCopies::read(image)?),
         };
         Ok(Self {
@@ -131,6 +131,7 @@ impl Snapshot {
             bail!("no copies");
         };
         copies.check_saved(before, wanted)?;
+        copies.check_others(before)?;
         Ok(self.with_store_of(after))
     }
 

@@ -1,7 +1,8 @@
 //! Damaged tables, another size, another disk with the same content.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
@@ -56,6 +57,11 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         on: Platform::PC,
         run: usb_stick,
     },
+    Scenario {
+        name: "write-stick",
+        on: &[Platform::BIOS],
+        run: write_stick,
+    },
 ];
 
 #[derive(Clone, Copy, Debug)]
@@ -73,6 +79,7 @@ fn destroyed(rig: &mut Rig<'_>, damages: &[(u64, usize, Fill)]) -> Result<()> {
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.install(&v2)?;
     rig.reboot()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;
     rig.shut_down(Slot::B, &v2)?;
     for &(place, length, fill) in damages {
@@ -266,4 +273,64 @@ fn usb_stick(rig: &mut Rig<'_>) -> Result<()> {
         "compare the built-in disk: it was written"
     );
     Ok(())
+}
+
+/// More than the image has.
+const STICK: u64 = 640 << 20;
+/// To write it and to read it back.
+const WRITE: Duration = Duration::from_secs(600);
+
+/// A stick that is written on the device is a device of its own; what the device runs from is not written, nor what is in use.
+fn write_stick(rig: &mut Rig<'_>) -> Result<()> {
+    let v1 = rig.stock.v1.clone();
+    let image = rig.stock.disk(rig.platform.board())?;
+    rig.put(&rig.stock.binaries().tandem_image, "tandem-image")?;
+    rig.put(&image, "disk.img")?;
+    let stick = Drive {
+        image: rig.dir.join("stick.img"),
+        bus: Bus::UsbStick,
+        read_only: false,
+        record: None,
+    };
+    fs::File::create(&stick.image)
+        .and_then(|file| file.set_len(STICK))
+        .with_context(|| format!("create {}", stick.image.display()))?;
+    rig.drives.push(stick.clone());
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    let write = "/tandem-image write /disk.img";
+    rig.check("chmod 755 /tandem-image && mkswap /dev/sda && swapon /dev/sda")?;
+    for (command, code, reason) in [
+        (format!("{write} --yes /dev/vda"), 6, "vda9 is mounted at /"),
+        (format!("{write} --yes /dev/vda9"), 6, "it is a partition"),
+        (format!("{write} --yes /dev/sda"), 6, "it is in use: swap"),
+        (
+            format!("swapoff /dev/sda; {write} /dev/sda < /dev/null"),
+            2,
+            "not confirmed (--yes)",
+        ),
+    ] {
+        let output = rig.again()?.run(&format!("{command} 2>&1"), WRITE)?;
+        ensure!(
+            output.code == code && output.text.contains(reason),
+            "expect {command} to end with {code}, for {reason:?}: {output:?}"
+        );
+    }
+    let said = rig
+        .again()?
+        .check(&format!("{write} --yes /dev/sda 2>&1"), WRITE)?;
+    ensure!(
+        said.contains("(QEMU HARDDISK") && said.contains("/dev/sda: written and compared"),
+        "expect the stick's model, and an end: {said}"
+    );
+    rig.shut_down(Slot::A, &v1)?;
+
+    rig.disk.clone_from(&stick.image);
+    rig.drives = vec![stick];
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    rig.shut_down(Slot::A, &v1)?;
+    check_table(rig)
 }

@@ -140,10 +140,12 @@ fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.install(&v2)?;
     rig.reboot()?;
+    rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;
     rig.check("tandem-bootctl rollback")?;
     rig.reboot()?;
-    rig.wait_for("version 1.0.0 is starting")?;
+    let line = rig.loader_line()?;
+    ensure!(line.slot == Slot::A, "expect slot a: {line:?}");
     rig.expect_confirmed(Slot::A, &v1)?;
     rig.half_install(&v3, 6 << 20)?;
     rig.cut_power()?;

@@ -10,7 +10,7 @@ use crate::system::Fault;
 pub(super) const SCENARIOS: &[Scenario] = &[
     Scenario {
         name: "kernel-missing",
-        on: Platform::ALL,
+        on: Platform::BOARDS_AND_PI4,
         run: |rig| skipped(rig, Fault::KernelMissing),
     },
     Scenario {
@@ -25,7 +25,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "tries-spent",
-        on: Platform::ALL,
+        on: Platform::BOARDS,
         run: tries_spent,
     },
     Scenario {

@@ -16,7 +16,7 @@ impl Arch {
     pub fn boards(self) -> &'static [&'static str] {
         match self {
             Self::X86_64 => &["x86_64-grub"],
-            Self::Aarch64 => &["arm64-uboot-env", "rpi3-uboot"],
+            Self::Aarch64 => &["arm64-uboot-env", "rpi3-uboot", "rpi4-uboot"],
         }
     }
 

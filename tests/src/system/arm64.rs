@@ -1,6 +1,6 @@
 //! Debian packages for arm64, unpacked by `images/arm64-package` into the cache folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -35,6 +35,8 @@ pub(super) const KERNEL: &str = "linux-image-arm64+";
 pub struct PiFiles {
     /// U-Boot for a Raspberry Pi 3.
     pub rpi_3: PathBuf,
+    /// U-Boot for a Raspberry Pi 4.
+    pub rpi_4: PathBuf,
     /// Device trees of all models.
     pub device_trees: PathBuf,
 }
@@ -46,8 +48,10 @@ impl PiFiles {
     /// `apt-get` or `dpkg` fails: no network, no space.
     pub fn fetch() -> Result<Self> {
         let folder = package(KERNEL)?.join("usr/lib");
+        let uboot = package("u-boot-rpi")?.join("usr/lib/u-boot");
         Ok(Self {
-            rpi_3: package("u-boot-rpi")?.join("usr/lib/u-boot/rpi_3/u-boot.bin"),
+            rpi_3: uboot.join("rpi_3/u-boot.bin"),
+            rpi_4: uboot.join("rpi_4/u-boot.bin"),
             device_trees: folder.join(only_entry(&folder)?).join("broadcom"),
         })
     }
@@ -57,4 +61,33 @@ impl PiFiles {
     pub fn pi3_device_tree(&self) -> PathBuf {
         self.device_trees.join("bcm2837-rpi-3-b.dtb")
     }
+
+    /// The same for a Raspberry Pi 4.
+    #[must_use]
+    pub fn pi4_device_tree(&self) -> PathBuf {
+        self.device_trees.join("bcm2711-rpi-4-b.dtb")
+    }
+}
+
+/// The folder of a QEMU that has a Raspberry Pi 4, downloaded when it is first asked for, and of a device tree for it that is
+/// made of `tree`.
+///
+/// # Errors
+/// No network, or a tool fails.
+pub fn qemu_raspi4b(tree: &Path) -> Result<PathBuf> {
+    let script = project_dir().join("tests/qemu-raspi4b");
+    let output = Command::new(&script)
+        .arg(tree)
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("start {}", script.display()))?;
+    ensure!(
+        output.status.success(),
+        "get a QEMU with a Raspberry Pi 4: {}",
+        output.status
+    );
+    Ok(PathBuf::from(
+        String::from_utf8_lossy(&output.stdout).trim_end(),
+    ))
 }

@@ -30,10 +30,13 @@ pub(super) const X86_64: &[&str] = &[
 ];
 
 /// The same on a virtual machine without PCI and on a Raspberry Pi. There the driver of the watchdog comes first: nothing
-/// else resets the board, after a panic too.
+/// else resets the board, after a panic too. A Pi 4's card waits for its regulators.
 pub(super) const AARCH64: &[&str] = &[
     "bcm2835_wdt",
     "i6300esb",
+    "fixed",
+    "gpio-regulator",
+    "reset-raspberrypi",
     "crc32c_generic",
     "ext4",
     "virtio_mmio",
@@ -42,8 +45,10 @@ pub(super) const AARCH64: &[&str] = &[
     "sdhci-iproc",
     "phy-generic",
     "dwc2",
+    "xhci-pci",
     "sd_mod",
     "usb-storage",
+    "uas",
     "virtio_net",
 ];
 

@@ -67,6 +67,9 @@ pub struct Release {
     pub hash: blake3::Hash,
 }
 
+/// Name of a disk for the Pi 3 whose script arms the watchdog.
+pub const LOADER_WATCHDOG: &str = "rpi3-uboot-armed";
+
 /// Where releases and disks are made. Everything in its folder can be thrown away.
 #[derive(Clone, Debug)]
 pub struct Workshop {
@@ -150,7 +153,7 @@ impl Workshop {
         })
     }
 
-    /// Builds the disk image for `board`, or for [`OWN_ENVIRONMENT`], that boots `release` from slot a.
+    /// Builds the disk image for `board`, or for [`OWN_ENVIRONMENT`] or [`LOADER_WATCHDOG`], that boots `release` from slot a.
     ///
     /// # Errors
     /// See [`Self::open`].
@@ -159,6 +162,7 @@ impl Workshop {
         let options = self.card_options(board)?;
         let board = match board {
             OWN_ENVIRONMENT => boards::arm64_uboot_env::BOARD.name,
+            LOADER_WATCHDOG => boards::rpi3_uboot::BOARD.name,
             board => board,
         };
         let slot_size = self.packages.arch.slot_size();
@@ -195,7 +199,8 @@ impl Workshop {
     }
 
     /// An emulated Pi starts with U-Boot: files that only have the names stand in for the firmware, which is not free. Its
-    /// card has to have a power of two for its size, and its watchdog resets it as soon as it is armed.
+    /// card has to have a power of two for its size, and its watchdog resets it as soon as it is armed, which only
+    /// [`LOADER_WATCHDOG`] wants to see.
     fn card_options(&self, board: &str) -> Result<Vec<OsString>> {
         if board == OWN_ENVIRONMENT {
             let config = self.dir.join("fw_env.config");
@@ -214,19 +219,26 @@ impl Workshop {
         let files = PiFiles::fetch()?;
         let firmware = self.dir.join("firmware");
         fs::create_dir_all(&firmware).context("make stand-ins for the firmware")?;
-        for name in ["bootcode.bin", "fixup.dat", "start.elf"] {
+        let (names, uboot) = match board == boards::rpi4_uboot::BOARD.name {
+            true => (boards::raspberry_pi::PI_4.firmware, files.rpi_4),
+            false => (boards::raspberry_pi::PI_3.firmware, files.rpi_3),
+        };
+        for name in names {
             fs::write(firmware.join(name), name).context("make stand-ins for the firmware")?;
         }
-        Ok(vec![
+        let mut options: Vec<OsString> = vec![
             "--power-of-two".into(),
-            "--no-loader-watchdog".into(),
             "--firmware".into(),
             firmware.into(),
             "--device-trees".into(),
             files.device_trees.into(),
             "--u-boot".into(),
-            files.rpi_3.into(),
-        ])
+            uboot.into(),
+        ];
+        if board != LOADER_WATCHDOG {
+            options.push("--no-loader-watchdog".into());
+        }
+        Ok(options)
     }
 
     fn image_tool(&self) -> Command {

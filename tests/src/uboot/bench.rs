@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::qemu::uboot::{Board, Setup};
 use crate::qemu::{Bus, Drive};
 use crate::scenario::{LoaderLine, loader_lines};
-use crate::system::{PiFiles, own_uboot};
+use crate::system::{PiFiles, own_uboot, qemu_raspi4b};
 
 /// On a Pi U-Boot looks for USB devices first.
 const BOOT: Duration = Duration::from_secs(600);
@@ -19,18 +19,20 @@ const BOOT: Duration = Duration::from_secs(600);
 pub enum Machine {
     Virt,
     Pi3,
+    Pi4,
     /// A Pi 3 whose U-Boot keeps its own environment in two copies.
     Own,
 }
 
 impl Machine {
-    pub const ALL: [Self; 3] = [Self::Virt, Self::Pi3, Self::Own];
+    pub const ALL: [Self; 4] = [Self::Virt, Self::Pi3, Self::Pi4, Self::Own];
 
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Virt => "virt",
             Self::Pi3 => "pi3",
+            Self::Pi4 => "pi4",
             Self::Own => "own",
         }
     }
@@ -42,6 +44,15 @@ impl Machine {
     pub fn board(self) -> Result<Board> {
         Ok(match self {
             Self::Virt => Board::Virt,
+            Self::Pi4 => {
+                let files = PiFiles::fetch()?;
+                let qemu = qemu_raspi4b(&files.pi4_device_tree())?;
+                Board::Pi4 {
+                    device_tree: qemu.join("raspi4b.dtb"),
+                    qemu: qemu.join("run"),
+                    uboot: files.rpi_4,
+                }
+            }
             Self::Pi3 | Self::Own => {
                 let files = PiFiles::fetch()?;
                 Board::Pi3 {
@@ -71,7 +82,7 @@ impl Machine {
     pub fn bus(self) -> Bus {
         match self {
             Self::Virt => Bus::Virtio,
-            Self::Pi3 | Self::Own => Bus::Card,
+            Self::Pi3 | Self::Pi4 | Self::Own => Bus::Card,
         }
     }
 
@@ -81,6 +92,7 @@ impl Machine {
         match self {
             Self::Virt => boards::arm64_uboot_env::SCRATCH,
             Self::Pi3 | Self::Own => boards::rpi3_uboot::SCRATCH,
+            Self::Pi4 => boards::rpi4_uboot::SCRATCH,
         }
     }
 }
@@ -123,10 +135,30 @@ impl Bench {
     /// # Errors
     /// The loader never gives up.
     pub fn choices(&mut self, image: &Path, read_only: bool) -> Result<Vec<LoaderLine>> {
+        loader_lines(&self.says(image, read_only)?)
+    }
+
+    /// The same, and returns all that the loader said meanwhile.
+    ///
+    /// # Errors
+    /// The loader never gives up.
+    pub fn says(&mut self, image: &Path, read_only: bool) -> Result<String> {
+        self.says_on(self.machine.bus(), image, read_only)
+    }
+
+    /// What is tried when the same disk is a USB stick, and there is no other.
+    ///
+    /// # Errors
+    /// The loader never gives up.
+    pub fn choices_on_stick(&mut self, image: &Path, read_only: bool) -> Result<Vec<LoaderLine>> {
+        loader_lines(&self.says_on(Bus::UsbStick, image, read_only)?)
+    }
+
+    fn says_on(&mut self, bus: Bus, image: &Path, read_only: bool) -> Result<String> {
         let setup = Setup {
             board: self.board.clone(),
             drive: Drive {
-                bus: self.machine.bus(),
+                bus,
                 read_only,
                 ..Drive::virtio(image)
             },
@@ -143,6 +175,6 @@ impl Bench {
         let said = machine.wait_for("no slot can be booted", BOOT)?;
         machine.cut_power()?;
         self.boots += 1;
-        loader_lines(&said)
+        Ok(said)
     }
 }

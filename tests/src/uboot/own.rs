@@ -107,11 +107,10 @@ impl OwnCopies {
         Ok(())
     }
 
-    /// Compares with the copies that the script found: one save, of the older copy, with the state changed and nothing else
-    /// by the script.
+    /// Compares with the copies that the script found: one save, of the older copy, with this state.
     ///
     /// # Errors
-    /// Anything else was written.
+    /// Another copy was written, or another state.
     pub(crate) fn check_saved(&self, before: &Self, wanted: BootState) -> Result<()> {
         let was = before.current();
         // Where no copy is good U-Boot 2023.01 begins with the second.
@@ -139,12 +138,23 @@ impl OwnCopies {
             state == wanted,
             "expect {wanted:?} to be saved: it is {state:?}"
         );
-        let others = self.others(target);
+        Ok(())
+    }
+
+    /// Checks that what U-Boot takes now holds all that it took before, beside the state, and nothing of the script's.
+    ///
+    /// # Errors
+    /// Another variable came, went or changed.
+    pub(crate) fn check_others(&self, before: &Self) -> Result<()> {
+        let number = self.current().context("no copy is good")?;
+        let others = self.others(number);
         ensure!(
             others.contains_key(&b"bootcmd"[..]),
             "expect U-Boot's own variables to be there: {others:?}"
         );
-        let Some(was) = was else { return Ok(()) };
+        let Some(was) = before.current() else {
+            return Ok(());
+        };
         let before = before.others(was);
         let names = [&before, &others].map(|all| all.keys().collect::<Vec<_>>());
         ensure!(

@@ -1,8 +1,9 @@
 //! Small disks with a boot script, an empty slot A and an empty slot B.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use boards::uboot::{Options, SCRIPT_PATH, boot_scr, boot_script};
@@ -10,6 +11,7 @@ use gptman::{GPT, GPTPartitionEntry};
 use images::fat::{self, Volume};
 
 use crate::scenario::damage;
+use crate::system::run;
 
 pub(crate) const SECTOR: u64 = 512;
 /// A power of two, as QEMU wants a card to be.
@@ -87,6 +89,38 @@ pub(crate) fn make_from(path: &Path, options: &Options<'_>, first: u64) -> Resul
         files: &[(SCRIPT_PATH, &image)],
     };
     fat::make(&disk, &volume)
+}
+
+/// Puts a kernel that is none, an initramfs and words for the kernel into both slots; `work` is a folder for this alone.
+///
+/// # Errors
+/// I/O, or a tool is missing.
+pub(crate) fn fill_slots(path: &Path, work: &Path) -> Result<()> {
+    let boot = work.join("lib/tandem/boot");
+    fs::create_dir_all(&boot).with_context(|| format!("create {}", boot.display()))?;
+    for name in ["vmlinuz", "initrd"] {
+        fs::write(boot.join(name), [b'x'; 4096]).context("fill a slot")?;
+    }
+    let words = boot.join("cmdline");
+    run(Command::new("grub-editenv").arg(&words).arg("create"))?;
+    let set = ["set", "cmdline=of the slot"];
+    run(Command::new("grub-editenv").arg(&words).args(set))?;
+    let image = work.with_extension("img");
+    // /usr/sbin is not in every user's PATH.
+    let search = std::env::var("PATH").unwrap_or_default();
+    run(Command::new("mke2fs")
+        .env("PATH", format!("{search}:/usr/sbin:/sbin"))
+        .args(["-q", "-F", "-t", "ext4", "-b", "1024", "-O", "^has_journal"])
+        .arg("-d")
+        .args([work, &image])
+        .arg("1M"))?;
+    let bytes = fs::read(&image).with_context(|| format!("read {}", image.display()))?;
+    for (number, _, first, _) in PARTITIONS {
+        if matches!(number, 3 | 4) {
+            damage::write(path, first << 20, &bytes)?;
+        }
+    }
+    Ok(())
 }
 
 /// A copy of a table: sectors of its header and of its entries.

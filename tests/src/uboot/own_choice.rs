@@ -20,7 +20,7 @@ use crate::powercut::fixture::Board;
 use crate::powercut::loader::places;
 use crate::powercut::real;
 use crate::qemu::copy_sparse;
-use crate::scenario::damage;
+use crate::scenario::{damage, loader_lines};
 use crate::system::{self, OWN_COPIES, OWN_COPY_LENGTH, fw_env_config};
 
 /// Digits as in `tandem_check`.
@@ -28,6 +28,12 @@ const STATES: [&str; 18] = [
     "101000", "000101", "101201", "101101", "000000", "101230", "101210", "101200", "230101",
     "210101", "230230", "110110", "231101", "131231", "191091", "980970", "101990", "091010",
 ];
+
+/// With slots that come as far as `booti`: by then the script has set `bootargs` and `cmdline`, which must not be saved when
+/// it spends the try of the second one.
+const LOADABLE: [&str; 4] = ["230230", "131231", "101230", "910191"];
+/// What `booti` says to a file that is no kernel.
+const NO_KERNEL: &str = "Bad Linux ARM64 Image magic";
 
 /// The mirror while the environment is lost.
 const MIRRORS: [&str; 6] = ["101230", "131201", "101101", "230220", "000101", "000000"];
@@ -48,6 +54,8 @@ struct Case {
     name: String,
     before: Before,
     mirror: BootState,
+    /// The slots hold what can be loaded and is no kernel.
+    loads: bool,
     /// By how much the places that the script is told of differ from those that U-Boot was built for.
     shifts: [u64; 2],
 }
@@ -97,6 +105,16 @@ fn cases() -> Result<Vec<Case>> {
             name: format!("{digits}, the first copy is newer: {first_is_newer}"),
             before: Before::State(parse(digits)?, first_is_newer),
             mirror: unused,
+            loads: false,
+            shifts: HERE,
+        });
+    }
+    for digits in LOADABLE {
+        cases.push(Case {
+            name: format!("{digits}, what both slots hold is loaded and is no kernel"),
+            before: Before::State(parse(digits)?, false),
+            mirror: unused,
+            loads: true,
             shifts: HERE,
         });
     }
@@ -106,6 +124,7 @@ fn cases() -> Result<Vec<Case>> {
                 name: format!("{what}, mirror {digits}"),
                 before,
                 mirror: parse(digits)?,
+                loads: false,
                 shifts: HERE,
             });
         }
@@ -114,6 +133,7 @@ fn cases() -> Result<Vec<Case>> {
         name: "the newer copy is damaged".to_owned(),
         before: Before::NewerDamaged(parse("101230")?),
         mirror: unused,
+        loads: false,
         shifts: HERE,
     });
     for (shifts, what) in [
@@ -125,6 +145,7 @@ fn cases() -> Result<Vec<Case>> {
                 name: format!("{digits}, U-Boot keeps it {what}"),
                 before: Before::State(parse(digits)?, true),
                 mirror: parse("131230")?,
+                loads: false,
                 shifts,
             });
         }
@@ -132,6 +153,7 @@ fn cases() -> Result<Vec<Case>> {
             name: format!("nothing, U-Boot keeps it {what}"),
             before: Before::Lost,
             mirror: parse("101230")?,
+            loads: false,
             shifts,
         });
     }
@@ -152,6 +174,10 @@ fn check(bench: &mut Bench, base: &Path, initial: &[String], case: &Case) -> Res
     let mut medium = fixture.flashed.clone();
     medium.write(0, &disk::bytes(&image)?);
     let (wanted, model) = real::boot(&fixture, &medium, !elsewhere);
+    // For the model a slot is empty or it starts.
+    if case.loads {
+        disk::fill_slots(&image, &bench.dir.join("slot"))?;
+    }
     let before = OwnCopies::read(&image)?;
     let tables = |image: &Path| -> Result<Vec<u8>> {
         let mut bytes = disk::bytes(image)?;
@@ -162,7 +188,13 @@ fn check(bench: &mut Bench, base: &Path, initial: &[String], case: &Case) -> Res
     };
     let untouched = tables(&image)?;
 
-    let found = bench.choices(&image, false)?;
+    let said = bench.says(&image, false)?;
+    ensure!(
+        said.contains(NO_KERNEL) == case.loads,
+        "expect what is in a slot to come as far as booti: {}",
+        case.loads
+    );
+    let found = loader_lines(&said)?;
     ensure!(
         found == wanted,
         "expect the loader to choose {wanted:?}: it chose {found:?}"
@@ -198,6 +230,7 @@ fn check(bench: &mut Bench, base: &Path, initial: &[String], case: &Case) -> Res
         modelled.state(),
         after.state()
     );
+    after.check_others(&before)?;
     agree(bench, &image, &after)
 }
 

@@ -41,6 +41,16 @@ const STATES: [&str; 34] = [
 /// Some of them on a medium that can't be written.
 const READ_ONLY: [&str; 6] = ["101000", "101230", "111210", "230220", "131231", "210101"];
 
+/// Some from a USB stick, which a Pi starts from too: whether it can be written, and the state.
+const ON_STICK: [(bool, &str); 6] = [
+    (true, "101230"),
+    (true, "131231"),
+    (true, "101201"),
+    (false, "101230"),
+    (false, "131231"),
+    (false, "210101"),
+];
+
 /// What a case does to a disk of its state, and what the script calls the table then.
 type Damage = (&'static str, &'static str, fn(&Path) -> Result<()>);
 
@@ -140,6 +150,7 @@ struct Case {
     damage: Option<fn(&Path) -> Result<()>>,
     table: &'static str,
     writable: bool,
+    stick: bool,
 }
 
 /// Runs the cases whose number it `takes`.
@@ -152,11 +163,14 @@ pub(super) fn run(bench: &mut Bench, takes: fn(usize) -> bool) -> Result<()> {
         watchdog: None,
     };
     disk::make(&base, &options)?;
-    // QEMU has no read-only cards.
+    // QEMU has no read-only cards, and sticks on a Pi only.
     let machine = bench.machine;
-    let fits = |case: &Case| case.writable || machine == Machine::Virt;
+    let fits = |case: &Case| match machine {
+        Machine::Virt => !case.stick,
+        _ => case.writable || case.stick,
+    };
     for (number, case) in cases()?.into_iter().filter(fits).enumerate() {
-        if !takes(number) {
+        if !takes(number) && !case.stick {
             continue;
         }
         check(bench, &base, &case).with_context(|| case.name.clone())?;
@@ -175,8 +189,19 @@ fn cases() -> Result<Vec<Case>> {
                 damage: None,
                 table: "ok",
                 writable,
+                stick: false,
             });
         }
+    }
+    for (writable, state) in ON_STICK {
+        cases.push(Case {
+            name: format!("{state} on a stick, writable: {writable}"),
+            words: words(state)?,
+            damage: None,
+            table: "ok",
+            writable,
+            stick: true,
+        });
     }
     for (index, (name, table, damage)) in DAMAGED.into_iter().enumerate() {
         // Also with nothing to spend: then nothing may be mended.
@@ -187,6 +212,7 @@ fn cases() -> Result<Vec<Case>> {
             damage: Some(damage),
             table,
             writable: true,
+            stick: false,
         });
     }
     Ok(cases)
@@ -210,7 +236,10 @@ fn check(bench: &mut Bench, base: &Path, case: &Case) -> Result<()> {
         "expect the model to call the table {}: {wanted:?}",
         case.table
     );
-    let found = bench.choices(&image, !case.writable)?;
+    let found = match case.stick {
+        true => bench.choices_on_stick(&image, !case.writable)?,
+        false => bench.choices(&image, !case.writable)?,
+    };
     ensure!(
         found == wanted,
         "expect the loader to choose {wanted:?}: it chose {found:?}"

@@ -26,8 +26,10 @@ impl Platform {
     pub const WITH_ENVIRONMENT: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT];
     /// Those whose boot state, or where to find it, hangs on the partition table.
     pub const WITH_TABLE: &[Self] = &[Self::BIOS, Self::UEFI, Self::PI3];
-    /// Those that can have a watchdog: the Pi's own resets an emulated one as soon as it is armed.
-    pub const WITH_WATCHDOG: &[Self] = Self::WITH_ENVIRONMENT;
+    /// Machines that can have a watchdog, with one firmware each: the Pi's own resets an emulated one as soon as it is armed.
+    pub const WITH_WATCHDOG: &[Self] = &[Self::BIOS, Self::VIRT];
+    /// One firmware is enough where it has no part in what happens.
+    pub const NOT_UEFI: &[Self] = &[Self::BIOS, Self::VIRT, Self::PI3];
     /// One for each kind of loader and of boot state.
     pub const BOARDS: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3];
     /// One for each board.

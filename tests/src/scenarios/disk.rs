@@ -44,7 +44,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "root-torn",
-        on: Platform::PC,
+        on: &[Platform::BIOS],
         run: root_torn,
     },
     Scenario {

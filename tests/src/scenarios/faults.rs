@@ -25,7 +25,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "tries-spent",
-        on: Platform::BOARDS,
+        on: Platform::NOT_UEFI,
         run: tries_spent,
     },
     Scenario {

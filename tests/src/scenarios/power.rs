@@ -13,7 +13,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         name: "reset-during-download",
-        on: Platform::WITH_ENVIRONMENT,
+        on: &[Platform::BIOS, Platform::VIRT],
         run: reset_during_download,
     },
     Scenario {

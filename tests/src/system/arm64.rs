@@ -1,5 +1,6 @@
 //! Debian packages for arm64, unpacked by `images/arm64-package` into the cache folder.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -10,18 +11,19 @@ use super::project_dir;
 
 /// The folder of a package. `NAME+` is the package that `NAME` depends on.
 pub(super) fn package(name: &str) -> Result<PathBuf> {
-    let script = project_dir().join("images/arm64-package");
-    let output = Command::new(&script)
-        .arg(name)
+    let what = format!("download package {name} for arm64");
+    folder("images/arm64-package", name.as_ref(), &what)
+}
+
+/// The folder that a script of the project prints.
+fn folder(script: &str, argument: &OsStr, what: &str) -> Result<PathBuf> {
+    let output = Command::new(project_dir().join(script))
+        .arg(argument)
         .stdin(Stdio::null())
         .stderr(Stdio::inherit())
         .output()
-        .with_context(|| format!("start {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "download package {name} for arm64: {}",
-        output.status
-    );
+        .with_context(|| format!("start {script}"))?;
+    ensure!(output.status.success(), "{what}: {}", output.status);
     Ok(PathBuf::from(
         String::from_utf8_lossy(&output.stdout).trim_end(),
     ))
@@ -75,19 +77,6 @@ impl PiFiles {
 /// # Errors
 /// No network, or a tool fails.
 pub fn qemu_raspi4b(tree: &Path) -> Result<PathBuf> {
-    let script = project_dir().join("tests/qemu-raspi4b");
-    let output = Command::new(&script)
-        .arg(tree)
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
-        .with_context(|| format!("start {}", script.display()))?;
-    ensure!(
-        output.status.success(),
-        "get a QEMU with a Raspberry Pi 4: {}",
-        output.status
-    );
-    Ok(PathBuf::from(
-        String::from_utf8_lossy(&output.stdout).trim_end(),
-    ))
+    let what = "get a QEMU with a Raspberry Pi 4";
+    folder("tests/qemu-raspi4b", tree.as_os_str(), what)
 }

@@ -32,9 +32,9 @@ impl Platform {
     pub const NOT_UEFI: &[Self] = &[Self::BIOS, Self::VIRT, Self::PI3];
     /// One for each kind of loader and of boot state.
     pub const BOARDS: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3];
-    /// One for each board.
+    /// One for each board. Where a board's U-Boot keeps its own environment, `own-environment-damaged` updates twice.
     pub const BOARDS_AND_PI4: &[Self] = &[Self::BIOS, Self::UEFI, Self::VIRT, Self::PI3, Self::PI4];
-    pub const ALL: &[Self] = &[
+    const ALL: &[Self] = &[
         Self::BIOS,
         Self::UEFI,
         Self::VIRT,

@@ -1,6 +1,7 @@
 //! A device under test: its disk, the machine around it, and what can be asked of both.
 
 mod installing;
+mod reached;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -44,9 +44,9 @@ fn grub_choice(rig: &mut Rig<'_>) -> Result<()> {
     for case in cases(&image)? {
         let (every, with_table) = match rig.platform {
             Platform::BIOS => (1, true),
-            // Both firmwares run the same script; the slower one to start gets a third of the cases, and mends a damaged
+            // Both firmwares run the same script; the slower one to start gets one case of nine, and mends a damaged
             // table before the script runs.
-            _ => (3, false),
+            _ => (9, false),
         };
         if case.number % every != 0 || (case.table && !with_table) {
             continue;

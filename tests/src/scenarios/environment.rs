@@ -49,10 +49,7 @@ fn expect_recovery(rig: &mut Rig<'_>, slot: Slot, release: &Release) -> Result<V
 /// With a slot staged, whose try is not given back, and with b confirmed, where "the first slot" would be the wrong answer.
 fn zeroed(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
-    rig.power_on()?;
-    rig.expect_confirmed(Slot::A, &v1)?;
-    rig.install(&v2)?;
-    rig.shut_down(Slot::A, &v1)?;
+    rig.stage_v2()?;
     zero(rig)?;
     let status = expect_recovery(rig, Slot::A, &v1)?;
     expect_unbootable(&status, Slot::B)?;
@@ -136,10 +133,8 @@ fn torn(rig: &mut Rig<'_>) -> Result<()> {
 /// The confirmed record has followed the rollback, so that the half-written slot is not what the loader falls back to.
 fn lost_after_rollback(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2, v3) = (rig.stock.v1.clone(), rig.stock.v2()?, rig.stock.v3()?);
+    rig.stage_v2()?;
     rig.power_on()?;
-    rig.expect_confirmed(Slot::A, &v1)?;
-    rig.install(&v2)?;
-    rig.reboot()?;
     rig.expect_loader(Slot::B, 0, "ok")?;
     rig.expect_confirmed(Slot::B, &v2)?;
     rig.check("tandem-bootctl rollback")?;
@@ -217,12 +212,7 @@ fn read_only_medium(rig: &mut Rig<'_>) -> Result<()> {
     let (v1, v2) = (rig.stock.v1.clone(), rig.stock.v2()?);
     let on_pi = rig.platform == Platform::PI3;
     let bus = if on_pi { Bus::Card } else { Bus::Virtio };
-    rig.attach(bus, false);
-    rig.bring(&v2)?;
-    rig.power_on()?;
-    rig.expect_confirmed(Slot::A, &v1)?;
-    rig.install(&v2)?;
-    rig.shut_down(Slot::A, &v1)?;
+    rig.stage_v2()?;
     // There are no read-only cards in QEMU, and its Linux does not find a USB disk that U-Boot has used.
     rig.attach(if on_pi { Bus::UsbStick } else { bus }, true);
     rig.power_on()?;

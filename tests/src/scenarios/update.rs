@@ -6,7 +6,7 @@ use crate::scenario::{Platform, Rig, Scenario, Slot};
 
 pub(super) const SCENARIOS: &[Scenario] = &[Scenario {
     name: "good-update",
-    on: Platform::ALL,
+    on: Platform::BOARDS_AND_PI4,
     run: good_update,
 }];
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -42,6 +42,7 @@ pub struct Stock {
     pub v1: Release,
     disks: Mutex<BTreeMap<&'static str, PathBuf>>,
     others: Mutex<BTreeMap<&'static str, Release>>,
+    reached: Mutex<BTreeMap<String, Arc<Mutex<bool>>>>,
 }
 
 impl Stock {
@@ -59,6 +60,7 @@ impl Stock {
             v1,
             disks: Mutex::default(),
             others: Mutex::default(),
+            reached: Mutex::default(),
         })
     }
 
@@ -124,6 +126,20 @@ impl Stock {
                 ..named(broken, "v3-stalls")
             },
         })
+    }
+
+    /// Whether a device has been brought to where `name` says, so that [`reached_disk`](Self::reached_disk) is its disk.
+    /// Locked while one is on the way.
+    #[must_use]
+    pub fn reached(&self, name: &str) -> Arc<Mutex<bool>> {
+        let mut reached = self.reached.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(reached.entry(name.to_owned()).or_default())
+    }
+
+    /// Where that disk is kept; copy it, never use it.
+    #[must_use]
+    pub fn reached_disk(&self, name: &str) -> PathBuf {
+        self.workshop.dir.join(format!("{name}.disk"))
     }
 
     fn get(&self, recipe: Recipe) -> Result<Release> {

@@ -168,7 +168,7 @@ fn act(
     let done = done?;
     match (json, done.facts.is_null()) {
         (true, false) => say(done.facts),
-        (true, true) => {}
+        (true, true) => say("{}"),
         (false, _) if done.text.is_empty() => {}
         (false, _) => say(done.text),
     }

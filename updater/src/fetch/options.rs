@@ -47,7 +47,7 @@ impl Default for Patience {
 
 impl Patience {
     /// The download process always says something within this time, or is broken: it tells of every connection that it
-    /// is about to make.
+    /// is about to make, and while it throws bytes away.
     pub(super) fn silence(&self) -> Duration {
         let parts = [
             // The name of a proxy, the name of the server, the connection.

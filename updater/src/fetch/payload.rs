@@ -22,6 +22,8 @@ use crate::unprivileged::Process;
 
 /// Messages in a row that bring no byte of the file.
 const MAX_NOTES: u32 = 2000;
+/// How often the way to a byte may be gone before it comes.
+const MAX_WAYS: u64 = 32;
 /// So many bytes have to come in [`PULSE`] of waiting, or the download process is not what it should be: by its own rules
 /// it would have given up.
 const MIN_PULSE: u64 = 16 << 10;
@@ -44,6 +46,8 @@ pub struct HttpPayload {
     unread: Range<usize>,
     is_complete: bool,
     failed: Option<FetchError>,
+    /// Bytes that were thrown away since the last one of the file.
+    skipped: u64,
     pulse: Pulse,
 }
 
@@ -74,6 +78,7 @@ impl HttpPayload {
             unread: 0..0,
             is_complete: false,
             failed: None,
+            skipped: 0,
             pulse: Pulse::default(),
         }
     }
@@ -187,10 +192,16 @@ impl HttpPayload {
 
     /// Waits until the buffer holds bytes, or the file has ended.
     fn receive(&mut self) -> Result<(), Failure> {
-        for _ in 0..MAX_NOTES {
+        let mut notes = 0_u32;
+        while notes < MAX_NOTES {
+            let skipped = self.skipped;
             self.hear()?;
             if self.has_news() {
                 return Ok(());
+            }
+            // Bytes on the way to what is wanted have a limit of their own.
+            if self.skipped == skipped {
+                notes = notes.saturating_add(1);
             }
         }
         Err(protocol("it talks and sends nothing"))
@@ -205,7 +216,11 @@ impl HttpPayload {
     fn hear(&mut self) -> Result<(), Failure> {
         match self.answer()? {
             Answer::Alive => {}
-            Answer::Data(length) => self.unread = 0..length,
+            Answer::Skipped(count) => self.skip(count)?,
+            Answer::Data(length) => {
+                self.unread = 0..length;
+                self.skipped = 0;
+            }
             Answer::End => {
                 self.hang_up();
                 match self.wants_more() {
@@ -218,6 +233,14 @@ impl HttpPayload {
             Answer::Failed(failure) => return Err(failure),
         }
         Ok(())
+    }
+
+    fn skip(&mut self, count: u32) -> Result<(), Failure> {
+        self.skipped = self.skipped.saturating_add(u64::from(count));
+        match self.skipped <= self.at.saturating_mul(MAX_WAYS) {
+            true => Ok(()),
+            false => Err(protocol("it throws away more than there is")),
+        }
     }
 
     /// Whether a message comes in time. Who is not there yet is not waited for.
@@ -259,10 +282,12 @@ impl HttpPayload {
             _ => protocol(&error.to_string()),
         })?;
         let count = match answer {
-            Answer::Data(count) => count,
+            Answer::Data(count) => count as u64,
+            // They are on the way to what is wanted.
+            Answer::Skipped(count) => u64::from(count),
             _ => 0,
         };
-        match self.pulse.is_alive(began.elapsed(), count as u64) {
+        match self.pulse.is_alive(began.elapsed(), count) {
             true => Ok(answer),
             false => Err(protocol("it sends next to nothing")),
         }

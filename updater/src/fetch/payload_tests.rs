@@ -126,6 +126,32 @@ fn dripping_for_half_an_hour_is_the_end() {
 }
 
 #[test]
+fn bytes_that_are_thrown_away_count_as_progress_and_are_none_of_the_file() {
+    let mut payload = payload(|mut socket| {
+        for _ in 0..2 * MAX_NOTES {
+            wire::send_skipped(&mut socket, 1 << 16)?;
+        }
+        wire::send_data(&mut socket, b"some")
+    });
+    payload.at = 1 << 28;
+    payload.pulse.waited = PULSE;
+    assert_eq!(payload.read(&mut [0; 8]).unwrap(), 4);
+    assert_eq!(payload.position(), (1 << 28) + 4);
+}
+
+#[test]
+fn a_download_process_that_throws_away_more_than_there_is() {
+    let mut payload = payload(|mut socket| {
+        loop {
+            wire::send_skipped(&mut socket, 1 << 16)?;
+        }
+    });
+    payload.at = 1 << 20;
+    let error = payload.fill().unwrap_err();
+    assert_eq!(error.failure.kind, FailureKind::Protocol);
+}
+
+#[test]
 fn who_asks_whether_bytes_are_there_is_not_kept_waiting() {
     let (go_on, may_go_on) = std::sync::mpsc::channel();
     let mut payload = payload(move |mut socket| {

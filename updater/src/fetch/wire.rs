@@ -30,6 +30,7 @@ const TROUBLE: u8 = 4;
 const END: u8 = 5;
 const FAILED: u8 = 6;
 const ALIVE: u8 = 7;
+const SKIPPED: u8 = 8;
 
 /// What tells one version of a file on a server from the next.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,6 +103,8 @@ pub enum Answer {
     Failed(Failure),
     /// A connection is about to be made.
     Alive,
+    /// So many bytes came since the last frame that lie before what is wanted: the server knows no ranges.
+    Skipped(u32),
 }
 
 pub fn send_request(to: &mut impl Write, request: &Request) -> io::Result<()> {
@@ -138,6 +141,10 @@ pub fn send_alive(to: &mut impl Write) -> io::Result<()> {
     send(to, ALIVE, &[])
 }
 
+pub fn send_skipped(to: &mut impl Write, bytes: u32) -> io::Result<()> {
+    send(to, SKIPPED, &bytes.to_le_bytes())
+}
+
 pub fn send_end(to: &mut impl Write) -> io::Result<()> {
     send(to, END, &[])
 }
@@ -160,6 +167,11 @@ pub fn receive_answer(
         FAILED => Answer::Failed(receive_json(from, length, MAX_NOTE)?),
         END if length == 0 => Answer::End,
         ALIVE if length == 0 => Answer::Alive,
+        SKIPPED if length == size_of::<u32>() => {
+            let mut bytes = [0; size_of::<u32>()];
+            from.read_exact(&mut bytes)?;
+            Answer::Skipped(u32::from_le_bytes(bytes))
+        }
         DATA => {
             let data = buffer.get_mut(..length).ok_or_else(broken)?;
             from.read_exact(data)?;
@@ -259,6 +271,7 @@ mod tests {
             length: Some(7),
         };
         send_head(&mut bytes, &head).unwrap();
+        send_skipped(&mut bytes, 70_000).unwrap();
         send_data(&mut bytes, &[1; MAX_DATA + 1]).unwrap();
         let failure = Failure::new(FailureKind::Status(503), "later");
         let trouble = Trouble {
@@ -271,20 +284,23 @@ mod tests {
         send_failure(&mut bytes, &failure).unwrap();
         let all = answers(&bytes);
         assert!(matches!(&all[0], Ok(Answer::Head(h)) if *h == head));
-        assert!(matches!(all[1], Ok(Answer::Data(MAX_DATA))));
-        assert!(matches!(all[2], Ok(Answer::Data(1))));
-        assert!(matches!(&all[3], Ok(Answer::Trouble(t)) if t.at == 9 && t.failure == failure));
-        assert!(matches!(all[4], Ok(Answer::End)));
-        assert!(matches!(&all[5], Ok(Answer::Failed(f)) if *f == failure));
+        assert!(matches!(all[1], Ok(Answer::Skipped(70_000))));
+        assert!(matches!(all[2], Ok(Answer::Data(MAX_DATA))));
+        assert!(matches!(all[3], Ok(Answer::Data(1))));
+        assert!(matches!(&all[4], Ok(Answer::Trouble(t)) if t.at == 9 && t.failure == failure));
+        assert!(matches!(all[5], Ok(Answer::End)));
+        assert!(matches!(&all[6], Ok(Answer::Failed(f)) if *f == failure));
         assert_eq!(
-            all[6].as_ref().unwrap_err().kind(),
+            all[7].as_ref().unwrap_err().kind(),
             ErrorKind::UnexpectedEof
         );
     }
 
     #[test]
     fn a_frame_that_announces_gigabytes_is_refused_before_it_is_read() {
-        for kind in [REQUEST, HEAD, DATA, TROUBLE, END, FAILED, ALIVE, 0, 200] {
+        for kind in [
+            REQUEST, HEAD, DATA, TROUBLE, END, FAILED, ALIVE, SKIPPED, 0, 200,
+        ] {
             let bytes = [kind, 0xff, 0xff, 0xff, 0xff];
             let error = answers(&bytes).remove(0).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidData, "kind {kind}");

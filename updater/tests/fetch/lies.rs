@@ -21,6 +21,28 @@ fn a_server_without_ranges_is_read_from_the_beginning_again() {
     assert_eq!(server.requests().len(), 2);
 }
 
+/// Silence of that length would be taken for the end of the download process.
+#[test]
+fn a_server_without_ranges_may_need_longer_to_get_there_than_anybody_waits() {
+    let offer = Offer::new(170_000);
+    let file = offer.bytes.clone();
+    let server = Server::plain(move |request, link| {
+        let mut plain = request.clone();
+        plain.headers.clear();
+        offer.answer(&plain, link)
+    });
+    let mut options = options();
+    options.rate = Some(10_000);
+    options.patience.connect = 500;
+    options.patience.response = 1000;
+    options.patience.stall = 1000;
+    options.patience.longest_wait = 100;
+    let mut payload = HttpPayload::new(&server.url("/p"), options, None);
+    payload.jump(165_000);
+    assert!(Some(read(&mut payload).unwrap().as_slice()) == file.get(165_000..));
+    assert_eq!(server.requests().len(), 1);
+}
+
 #[test]
 fn a_file_that_changes_during_the_download_is_not_mixed() {
     for tags in [[Some("\"one\""), Some("\"two\"")], [None, None]] {

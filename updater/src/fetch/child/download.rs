@@ -21,6 +21,10 @@ use crate::fetch::wire::{self, MAX_DATA, Request, Trouble, Validator};
 /// So many bytes have to come within the time for a stall; a connection that drips is given up.
 const MIN_IN_STALL: u64 = 4096;
 
+/// How often it is told that bytes before what is wanted are thrown away, where the server knows no ranges. That may take
+/// long, and whoever listens takes silence for a process that is broken.
+const TELL_SKIPPED: Duration = Duration::from_secs(5);
+
 /// Why a download ends before its end.
 #[derive(Debug)]
 enum Stop {
@@ -181,12 +185,11 @@ impl<'a> Download<'a> {
             host,
             drip: Drip::new(self.request.patience.stall),
         };
-        let mut to_skip = skip;
-        let mut since = Instant::now();
-        while to_skip > 0 || !self.is_complete() {
-            let room = match to_skip {
+        let mut skip = Skip::new(skip);
+        while skip.left > 0 || !self.is_complete() {
+            let room = match skip.left {
                 0 => self.missing(),
-                skip => skip,
+                left => left,
             };
             let room = usize::try_from(room)
                 .unwrap_or(usize::MAX)
@@ -195,19 +198,18 @@ impl<'a> Download<'a> {
             let count = body.read(chunk)?;
             let chunk = chunk.get(..count).unwrap_or_default();
             if chunk.is_empty() {
-                return self.body_ended(to_skip == 0 && ends_file);
+                return self.body_ended(skip.left == 0 && ends_file);
             }
-            match to_skip {
+            match skip.left {
                 0 => {
                     wire::send_data(self.out, chunk)?;
                     self.at = self.at.saturating_add(count as u64);
                     self.may_be_complete = false;
                 }
-                _ => to_skip = to_skip.saturating_sub(count as u64),
+                _ => skip.took(count, self.out)?,
             }
             if let Some(pace) = &mut self.pace {
-                std::thread::sleep(pace.took(count, since.elapsed()));
-                since = Instant::now();
+                std::thread::sleep(pace.took(count, Instant::now()));
             }
         }
         Ok(())
@@ -231,6 +233,36 @@ impl<'a> Download<'a> {
         }
         self.may_be_complete = !has_length;
         Err(Failure::new(FailureKind::CutOff, "the connection ended").into())
+    }
+}
+
+/// What comes before the first byte that is wanted.
+struct Skip {
+    left: u64,
+    untold: u32,
+    told: Instant,
+}
+
+impl Skip {
+    fn new(left: u64) -> Self {
+        Self {
+            left,
+            untold: 0,
+            told: Instant::now(),
+        }
+    }
+
+    fn took(&mut self, count: usize, out: &mut UnixStream) -> io::Result<()> {
+        self.left = self.left.saturating_sub(count as u64);
+        self.untold = self
+            .untold
+            .saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+        if self.told.elapsed() >= TELL_SKIPPED {
+            wire::send_skipped(out, self.untold)?;
+            self.untold = 0;
+            self.told = Instant::now();
+        }
+        Ok(())
     }
 }
 

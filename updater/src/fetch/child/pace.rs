@@ -1,6 +1,6 @@
 //! A limit for the rate of a download.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Bytes that may come at once, in parts of a second's worth.
 const BURST_PARTS: u64 = 4;
@@ -11,6 +11,8 @@ pub struct Pace {
     rate: u64,
     /// Bytes taken that time has not paid for yet.
     debt: u64,
+    /// Until when it has paid.
+    paid_until: Option<Instant>,
 }
 
 impl Pace {
@@ -19,6 +21,7 @@ impl Pace {
         Self {
             rate: rate.max(1),
             debt: 0,
+            paid_until: None,
         }
     }
 
@@ -28,8 +31,11 @@ impl Pace {
         usize::try_from(chunk).unwrap_or(usize::MAX)
     }
 
-    /// Counts `bytes` that took `elapsed` to come; the time to wait before the next.
-    pub fn took(&mut self, bytes: usize, elapsed: Duration) -> Duration {
+    /// Counts `bytes` that have come at `now`; the time to wait before the next. All time between two calls pays, that of
+    /// the wait too.
+    pub fn took(&mut self, bytes: usize, now: Instant) -> Duration {
+        let before = self.paid_until.replace(now).unwrap_or(now);
+        let elapsed = now.saturating_duration_since(before);
         let paid = elapsed.as_nanos().saturating_mul(u128::from(self.rate)) / 1_000_000_000;
         let paid = u64::try_from(paid).unwrap_or(u64::MAX);
         self.debt = self.debt.saturating_add(bytes as u64).saturating_sub(paid);
@@ -45,15 +51,13 @@ mod tests {
     /// Seconds that `bytes` take when each chunk of `chunk` takes `each` to arrive.
     fn seconds(rate: u64, bytes: usize, chunk: usize, each: Duration) -> f64 {
         let mut pace = Pace::new(rate);
-        let mut clock = Duration::ZERO;
-        let mut before = Duration::ZERO;
+        let start = Instant::now();
+        let mut clock = start;
         for _ in 0..bytes / chunk {
             clock += each;
-            let wait = pace.took(chunk, clock - before);
-            before = clock;
-            clock += wait;
+            clock += pace.took(chunk, clock);
         }
-        clock.as_secs_f64()
+        (clock - start).as_secs_f64()
     }
 
     #[test]
@@ -61,14 +65,29 @@ mod tests {
         let fast = seconds(100_000, 10_000_000, 25_000, Duration::from_millis(1));
         assert!((99.0..101.0).contains(&fast), "{fast}");
         let slow = seconds(100_000, 1_000_000, 10_000, Duration::from_millis(500));
-        assert!((50.0..50.1).contains(&slow), "{slow}");
+        assert!((50.0..50.2).contains(&slow), "{slow}");
     }
 
     #[test]
     fn a_silly_rate_divides_by_nothing() {
         let mut pace = Pace::new(0);
         assert_eq!(pace.chunk(), 1);
-        assert!(pace.took(usize::MAX, Duration::ZERO) > Duration::from_secs(1000));
-        assert_eq!(Pace::new(u64::MAX).took(1, Duration::MAX), Duration::ZERO);
+        assert!(pace.took(usize::MAX, Instant::now()) > Duration::from_secs(1000));
+        let mut endless = Pace::new(u64::MAX);
+        let start = Instant::now();
+        endless.took(1, start);
+        let later = start + Duration::from_secs(1);
+        assert_eq!(endless.took(1, later), Duration::ZERO);
+    }
+
+    #[test]
+    fn the_pauses_of_a_long_download_do_not_grow() {
+        let mut pace = Pace::new(100_000);
+        let mut clock = Instant::now();
+        for _ in 0..1000 {
+            let pause = pace.took(25_000, clock);
+            assert!(pause <= Duration::from_millis(251), "{pause:?}");
+            clock += pause;
+        }
     }
 }

@@ -5,11 +5,14 @@
 //! slot is confirmed; if that has not happened at the deadline, it resets the machine, and the loader spends the next try
 //! or falls back.
 
+mod waiting;
+
 use std::env;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,11 +20,15 @@ use anyhow::{Context, Result, bail};
 use bootctl::active::active_usr;
 use bootctl::control::{Control, StateReport};
 use bootctl::disk::{Access, Disk};
+use bootctl::gpt::Gpt;
 use bootctl::{BootState, Priority, Slot};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::fstatat;
 use nix::unistd::{chdir, chroot, fchdir, getpid, setsid};
 
+use self::waiting::{Answer, Looks, Mending};
 use super::failure::{Progress, record_within, reset};
-use super::{CMDLINE, parameters, say};
+use super::{CMDLINE, mounts, parameters, say};
 use crate::led::Pattern;
 use crate::linux::signal::Signal;
 use crate::linux::watchdog::{LinuxWatchdog, is_allowed};
@@ -37,6 +44,8 @@ const POLL: Duration = Duration::from_millis(50);
 /// How often the slot store is looked at, and the watchdog fed, unless that wants it more often.
 const LOOK: Duration = Duration::from_secs(5);
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a look may take before this process does something else meanwhile.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// Starts the process.
 ///
@@ -69,6 +78,8 @@ pub fn run() {
     let mut watchdog: Option<LinuxWatchdog> = None;
     let mut light = Light::default();
     let mut next_look = LOOK;
+    let mut looks = Looks::new();
+    let mut mending = Mending::default();
     let judgement = loop {
         if system.is_none() {
             system = System::find();
@@ -76,6 +87,8 @@ pub fn run() {
         let limit = system
             .as_ref()
             .map_or(parameters::DEFAULT_DEADLINE, System::limit);
+        let is_mending = system.as_ref().is_some_and(System::is_mending);
+        let limit = limit.saturating_add(mending.so_far(start.elapsed(), is_mending));
         // Drivers are loaded, and /dev is within reach, only at the beginning.
         if watchdog.is_none()
             && start.elapsed() < LOOK
@@ -92,12 +105,15 @@ pub fn run() {
             if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
                 say(&format!("feed the watchdog: {error}"));
             }
-            match follow_init(system.as_ref()).and_then(|()| judge()) {
+            let look = || look(system.as_ref());
+            match looks.take(look, ANSWER.min(every / 2)) {
                 Ok(judgement) => break judgement,
                 Err(error) if start.elapsed() >= limit => {
                     light.show(system.as_ref(), Pattern::Failed);
                     expire(&error, limit)
                 }
+                // Not known yet: a confirmed slot is not called a trial.
+                Err(_) if looks.is_waiting() => {}
                 // Not confirmed yet, or not even mounted.
                 Err(_) => light.show(system.as_ref(), Pattern::OnTrial),
             }
@@ -117,6 +133,8 @@ struct System {
     cmdline: String,
     /// Kept open, it stays in reach after it has been moved into the new root.
     proc: File,
+    /// The initramfs. It is in memory, so that it answers.
+    root: File,
 }
 
 impl System {
@@ -125,7 +143,18 @@ impl System {
         // If the memory runs out, this must not be what the kernel ends.
         fs::write("/proc/self/oom_score_adj", "-1000").ok();
         let proc = File::open("/proc").ok()?;
-        Some(Self { cmdline, proc })
+        let root = File::open("/").ok()?;
+        Some(Self {
+            cmdline,
+            proc,
+            root,
+        })
+    }
+
+    /// `e2fsck` is at work on ROOT.
+    fn is_mending(&self) -> bool {
+        let mark = mounts::MENDING.trim_start_matches('/');
+        fstatat(&self.root, mark, AtFlags::empty()).is_ok()
     }
 
     fn limit(&self) -> Duration {
@@ -179,10 +208,21 @@ impl Light {
     }
 }
 
-/// Sees the filesystem as process 1 does: that is where the slot and ROOT are mounted.
-fn follow_init(system: Option<&System>) -> Result<()> {
+/// Begins a look.
+fn look(system: Option<&System>) -> Result<Answer<Judgement>> {
     let system = system.context("find /proc")?;
-    fchdir(&system.proc)
+    let proc = system.proc.try_clone().context("keep /proc")?;
+    let (done, answer) = mpsc::channel();
+    thread::Builder::new().spawn(move || {
+        // Nobody may be waiting any more.
+        done.send(follow_init(&proc).and_then(|()| judge())).ok();
+    })?;
+    Ok(answer)
+}
+
+/// Sees the filesystem as process 1 does: that is where the slot and ROOT are mounted. For all threads of this process.
+fn follow_init(proc: &File) -> Result<()> {
+    fchdir(proc)
         .and_then(|()| chdir("1/root"))
         .and_then(|()| chroot("."))
         .and_then(|()| chdir("/"))
@@ -203,12 +243,25 @@ fn judge() -> Result<Judgement> {
     let slot = usr
         .slot()
         .context("find the running slot: /usr is not one")?;
-    let disk = Disk::open(&usr.disk_path, Access::Read)?;
-    let state = Control::open(disk)?.state()?;
-    if may_run(slot, &state) {
-        return Ok(state.state.map_or(Judgement::Good, |s| judgement(slot, s)));
+    let open = || Disk::open(&usr.disk_path, Access::Read);
+    let report = match Control::open(open()?).and_then(|mut control| control.state()) {
+        Ok(report) => report,
+        Err(error) => return judge_by_table(open()?, slot).with_context(|| error.to_string()),
+    };
+    if may_run(slot, &report) {
+        return Ok(report.state.map_or(Judgement::Good, |s| judgement(slot, s)));
     }
     bail!("slot {slot} is not confirmed")
+}
+
+/// Where all else can't be read, the disk descriptor, say, which no loader needs: a slot that is confirmed in the partition
+/// table is confirmed.
+fn judge_by_table(mut disk: Disk, slot: Slot) -> Result<Judgement> {
+    let state = Gpt::read(&mut disk)?.boot_state()?;
+    match may_run_with(slot, state) {
+        true => Ok(judgement(slot, state)),
+        false => bail!("slot {slot} is not confirmed in the partition table"),
+    }
 }
 
 fn may_run(slot: Slot, report: &StateReport) -> bool {

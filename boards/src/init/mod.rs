@@ -64,20 +64,34 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
         progress.root = Some(sysroot.to_owned());
         mounts::grow(&root, sysroot);
     }
-    if let Err(error) = skeleton::create(sysroot) {
-        if writable {
-            return Err(error);
-        }
-        say(&format!("{error:#}; ROOT can't be written and is left out"));
-        mounts::volatile_root(sysroot)?;
-        skeleton::create(sysroot)?;
-    }
+    furnish(&root, sysroot, writable)?;
     mounts::usr(&usr, &sysroot.join("usr"))?;
     match partitions::node(&chosen, bootctl::gpt::OEM) {
         Ok(oem) => mounts::oem(&oem, &sysroot.join("oem")),
         Err(error) => say(&format!("find OEM: {error:#}")),
     }
     handover::switch_root(sysroot, parameters.init.as_deref(), progress)
+}
+
+/// Sees to what a ROOT needs. Both slots have the same one, so that a reset would end where this boot does: a damaged folder
+/// is for `e2fsck`, and where that does not help the system does without, or with a ROOT in memory.
+fn furnish(node: &Path, sysroot: &Path, writable: bool) -> Result<()> {
+    let mut made = skeleton::create(sysroot);
+    if let Err(error) = &made
+        && writable
+        && skeleton::is_damage(error)
+    {
+        say(&format!("{error:#}; e2fsck mends ROOT"));
+        made = mounts::mend_root(node, sysroot).and_then(|()| skeleton::create(sysroot));
+    }
+    let Err(error) = made else { return Ok(()) };
+    if mounts::is_mounted(sysroot) && skeleton::is_usable(sysroot) {
+        say(&format!("{error:#}; the system has to do without"));
+        return Ok(());
+    }
+    say(&format!("{error:#}; ROOT is of no use and is left out"));
+    mounts::volatile_root(sysroot)?;
+    skeleton::create(sysroot)
 }
 
 /// Resets the machine if somebody wants the other slot, and can have it.

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, anyhow};
 use bootctl::ioctl;
 use nix::errno::Errno;
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 
 use super::say;
 
@@ -18,6 +19,9 @@ pub const KERNEL_FILESYSTEMS: [(&str, &str); 3] =
 
 /// In the initramfs; statically linked.
 const E2FSCK: &str = "/sbin/e2fsck";
+
+/// In the initramfs while that runs.
+pub const MENDING: &str = "/.tandem-mending";
 
 /// What a slot's image may be.
 const IMAGE_TYPES: [&str; 2] = ["ext4", "squashfs"];
@@ -73,8 +77,41 @@ pub fn root(node: &Path, target: &Path) -> Result<bool> {
     Ok(false)
 }
 
+/// Something is mounted there.
+pub fn is_mounted(target: &Path) -> bool {
+    let device = |path: &Path| path.metadata().map(|found| found.dev()).ok();
+    let parent = target.parent().and_then(device);
+    device(target).is_some_and(|device| Some(device) != parent)
+}
+
+/// Takes a ROOT that mounts, and yet is damaged, down, lets `e2fsck` mend it, and mounts it again.
+///
+/// # Errors
+/// It is in use, or can't be mounted any more.
+pub fn mend_root(node: &Path, target: &Path) -> Result<()> {
+    umount(target).with_context(|| format!("unmount {}", target.display()))?;
+    mend(node);
+    mount(
+        Some(node),
+        target,
+        Some("ext4"),
+        MsFlags::empty(),
+        None::<&str>,
+    )
+    .with_context(|| format!("mount ROOT {}", node.display()))
+}
+
 /// Lets `e2fsck` mend a filesystem. Whether that helped is for the next mount to say.
 fn mend(node: &Path) {
+    if let Err(error) = File::create(MENDING) {
+        say(&format!("create {MENDING}: {error}"));
+    }
+    run_e2fsck(node);
+    // There is no such file if it could not be made.
+    fs::remove_file(MENDING).ok();
+}
+
+fn run_e2fsck(node: &Path) {
     match Command::new(E2FSCK).arg("-fy").arg(node).status() {
         Ok(status) => say(&format!("{E2FSCK} -fy {}: {status}", node.display())),
         Err(error) => say(&format!("start {E2FSCK}: {error}")),

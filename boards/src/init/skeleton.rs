@@ -1,11 +1,12 @@
 //! What a ROOT needs before anything can run on it; an empty filesystem becomes one.
 
 use std::fs::{self, Permissions};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 
 const FOLDERS: &[(&str, u32)] = &[
     ("dev", 0o755),
@@ -35,34 +36,55 @@ const LINKS: &[(&str, &str)] = &[
     ("etc/os-release", "../usr/lib/os-release"),
 ];
 
+/// Where something is mounted; without these nothing starts.
+const NEEDED: [&str; 5] = ["dev", "proc", "run", "sys", "usr"];
+
 /// Creates what is missing below `root`. What is there, of whatever kind, is left alone, so that a complete ROOT is
 /// not written.
 ///
 /// # Errors
-/// Something is missing and can't be created.
+/// Something is missing and can't be created. All the rest has been, where that is possible.
 pub fn create(root: &Path) -> Result<()> {
-    for (name, mode) in FOLDERS {
+    let folders = FOLDERS.iter().map(|(name, mode)| {
         let path = root.join(name);
-        if !exists(&path)? {
-            fs::create_dir(&path)
-                .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(*mode)))
-                .with_context(|| format!("create {}", path.display()))?;
-        }
-    }
-    for (name, target) in LINKS {
+        create_with(&path, || {
+            fs::create_dir(&path)?;
+            fs::set_permissions(&path, Permissions::from_mode(*mode))
+        })
+    });
+    let links = LINKS.iter().map(|(name, target)| {
         let path = root.join(name);
-        if !exists(&path)? {
-            symlink(target, &path).with_context(|| format!("create {}", path.display()))?;
-        }
+        create_with(&path, || symlink(target, &path))
+    });
+    // All of them, and then the first error.
+    let made: Vec<Result<()>> = folders.chain(links).collect();
+    made.into_iter().collect()
+}
+
+fn create_with(path: &Path, create: impl FnOnce() -> io::Result<()>) -> Result<()> {
+    match exists(path)? {
+        true => Ok(()),
+        false => create().with_context(|| format!("create {}", path.display())),
     }
-    Ok(())
+}
+
+/// Something can't be read that is there: the filesystem is damaged, and not full, say.
+pub fn is_damage(error: &anyhow::Error) -> bool {
+    let code = error.downcast_ref::<io::Error>();
+    let code = code.and_then(io::Error::raw_os_error).map(Errno::from_raw);
+    matches!(code, Some(Errno::EUCLEAN | Errno::EBADMSG | Errno::EIO))
+}
+
+/// A system can run there, whatever else is missing.
+pub fn is_usable(root: &Path) -> bool {
+    NEEDED.iter().all(|name| root.join(name).is_dir())
 }
 
 /// A dangling link exists.
 fn exists(path: &Path) -> Result<bool> {
     match path.symlink_metadata() {
         Ok(_) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error).with_context(|| format!("look for {}", path.display())),
     }
 }
@@ -110,5 +132,26 @@ mod tests {
             fs::read_to_string(root.path().join("etc/os-release")).unwrap(),
             "ID=own\n"
         );
+    }
+
+    #[test]
+    fn what_can_not_be_created_does_not_keep_the_rest_from_it() {
+        let root = tempfile::tempdir().unwrap();
+        // No folder, so that nothing can be made in it.
+        fs::write(root.path().join("var"), "").unwrap();
+        let error = create(root.path()).unwrap_err();
+        assert!(error.to_string().contains("var/lib"), "{error:#}");
+        assert!(!is_damage(&error));
+        assert!(is_usable(root.path()));
+        assert!(root.path().join("etc/os-release").is_symlink());
+        fs::remove_dir(root.path().join("run")).unwrap();
+        assert!(!is_usable(root.path()));
+    }
+
+    #[test]
+    fn a_full_disk_is_no_damage() {
+        let failed = |code: Errno| Err::<(), _>(io::Error::from(code)).context("create /srv");
+        assert!(!is_damage(&failed(Errno::ENOSPC).unwrap_err()));
+        assert!(is_damage(&failed(Errno::EUCLEAN).unwrap_err()));
     }
 }

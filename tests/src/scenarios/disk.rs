@@ -122,7 +122,8 @@ fn check_table(rig: &Rig<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The second sector of ROOT's superblock did not reach the disk, so that its checksum is wrong and ROOT does not mount.
+/// The second sector of ROOT's superblock did not reach the disk, so that its checksum is wrong and ROOT does not mount;
+/// then one of a folder.
 fn root_torn(rig: &mut Rig<'_>) -> Result<()> {
     let v1 = rig.stock.v1.clone();
     rig.power_on()?;
@@ -135,9 +136,47 @@ fn root_torn(rig: &mut Rig<'_>) -> Result<()> {
     rig.expect_loader(Slot::A, 0, "ok")?;
     rig.wait_for("e2fsck mends it")?;
     rig.expect_confirmed(Slot::A, &v1)?;
+    expect_kept(rig)?;
+    rig.shut_down(Slot::A, &v1)?;
+
+    // A folder in it, so that ROOT mounts all the same.
+    let folder = folder_block(rig, root, "/var/lib")?;
+    damage::write(&rig.disk, folder, &damage::random(damage::SECTOR)?)?;
+    rig.power_on()?;
+    rig.expect_loader(Slot::A, 0, "ok")?;
+    rig.wait_for("e2fsck mends ROOT")?;
+    rig.expect_confirmed(Slot::A, &v1)?;
+    expect_kept(rig)?;
+    rig.shut_down(Slot::A, &v1)
+}
+
+fn expect_kept(rig: &mut Rig<'_>) -> Result<()> {
     let kept = rig.check("cat /etc/kept")?;
     ensure!(kept.trim() == "kept", "expect a file in ROOT: {kept:?}");
-    rig.shut_down(Slot::A, &v1)
+    Ok(())
+}
+
+/// Where the first block of a folder of ROOT lies on the disk, in bytes.
+fn folder_block(rig: &Rig<'_>, root: u64, folder: &str) -> Result<u64> {
+    let context = || format!("find {folder} in ROOT");
+    let log = damage::read(&rig.disk, root + 1024 + 0x18, 4)?;
+    let log: [u8; 4] = log.try_into().ok().with_context(context)?;
+    let size = 1024_u64.checked_shl(u32::from_le_bytes(log));
+    // /usr/sbin is not in every user's PATH.
+    let path = std::env::var("PATH").unwrap_or_default();
+    let blocks = system::run(
+        Command::new("debugfs")
+            .env("PATH", format!("{path}:/usr/sbin:/sbin"))
+            // Without a look at what the journal has yet to bring in order.
+            .args(["-c", "-R", &format!("blocks {folder}")])
+            .arg(format!("{}?offset={root}", rig.disk.display())),
+    )?;
+    let first = blocks
+        .split_whitespace()
+        .next()
+        .and_then(|b| b.parse().ok());
+    let (size, first): (u64, u64) = size.zip(first).with_context(context)?;
+    Ok(root + first * size)
 }
 
 fn larger(rig: &mut Rig<'_>) -> Result<()> {

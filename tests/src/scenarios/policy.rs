@@ -44,11 +44,17 @@ fn by_policy(rig: &mut Rig<'_>) -> Result<()> {
     rig.configure(&["PAYLOAD_DIR=/stick", "REBOOT_STRATEGY=reboot"])?;
     put_into(rig, "/stick", &v3)?;
     rig.wait_for(ASKED)?;
+    // systemd's last step is to end what is left, and to wait for what is not.
+    let blocked = rig.check("sleep 20; grep -h SigBlk /proc/$(pidof update_engine)/status")?;
+    ensure!(
+        blocked.trim().trim_end_matches('0') == "SigBlk:\t",
+        "expect one process that any signal ends: {blocked:?}"
+    );
     let meanwhile = rig.wait_for(RESTARTS)?;
     rig.look_at_disk()?;
     ensure!(
         !meanwhile.contains(ASKED),
-        "expect the service that was stopped to stay and insist: another one asked again"
+        "expect what the service has left behind to insist: another one asked again"
     );
     rig.expect_loader(Slot::A, 0, "ok")?;
     rig.expect_confirmed(Slot::A, &v3)?;
@@ -78,12 +84,15 @@ fn systemd_that_hangs() -> String {
         "#!/usr/bin/busybox sh",
         // Put together there, so that the echo of the line that is typed is not taken for it.
         r#"printf "<%s: $*>" asked > /dev/console"#,
-        "kill -TERM $(pidof update_engine)",
+        // A unit that was stopped is not started again.
+        "mount -o bind /run/stopped /usr/lib/demo/service",
+        "kill -TERM $PPID",
     ];
     let script = script.join("' '");
     format!(
         "mkdir -p /run/systemd/system && cp -a /usr/sbin /run/sbin && \
-         printf '%s\\n' '{script}' > /run/sbin/systemctl && chmod 755 /run/sbin/systemctl && \
-         mount -o bind /run/sbin /usr/sbin"
+         printf '%s\\n' '{script}' > /run/sbin/systemctl && \
+         printf '%s\\n' '#!/usr/bin/busybox sh' 'exec sleep 100000' > /run/stopped && \
+         chmod 755 /run/sbin/systemctl /run/stopped && mount -o bind /run/sbin /usr/sbin"
     )
 }

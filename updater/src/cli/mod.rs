@@ -27,6 +27,9 @@ enum Verb {
     /// The download process of another program of ours: speaks with it over standard input. Not for people.
     #[command(name = updater::fetch::VERB, hide = true)]
     Fetch,
+    /// What stays behind when systemd was asked to reboot, and does it if that does not. Not for people.
+    #[command(name = updater::health::reboot::VERB, hide = true)]
+    Insist,
     Run(run::Arguments),
 }
 
@@ -38,6 +41,7 @@ impl Arguments {
             Verb::Apply(arguments) => arguments.run(self.verbose > 0),
             Verb::Health(arguments) => arguments.run(),
             Verb::Fetch => fetch(),
+            Verb::Insist => insist(),
             Verb::Run(arguments) => arguments.run(),
         };
         result.unwrap_or_else(|failure| {
@@ -61,4 +65,11 @@ fn fetch() -> Result<Exit, Failure> {
         error: anyhow::anyhow!("run the download process: {error}"),
     })?;
     Ok(Exit::Done)
+}
+
+fn insist() -> Result<Exit, Failure> {
+    Err(Failure {
+        exit: Exit::Failed,
+        error: anyhow::anyhow!("reboot: {}", updater::health::reboot::stay_and_insist()),
+    })
 }

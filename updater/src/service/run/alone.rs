@@ -188,9 +188,7 @@ impl World for Device {
     }
 
     fn reboot(&mut self) {
-        self.shared.set_reboots(true);
         log::error!("reboot: {}", reboot());
-        self.shared.set_reboots(false);
     }
 }
 

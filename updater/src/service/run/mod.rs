@@ -35,8 +35,6 @@ const CLIENTS: usize = 16;
 const HEARING: Duration = Duration::from_secs(30);
 /// Longest wait for the work under way when the service has to end.
 const ENDING: Duration = Duration::from_secs(20);
-/// How long this process stays when told to end while it reboots the device: longer than that may take.
-const INSISTING: Duration = Duration::from_secs(140);
 /// How often the lock is tried while a client works in its own process.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 
@@ -219,10 +217,6 @@ pub fn run(place: &Place) -> Result<(), Failure> {
     log::info!("ending, told by signal {signal:?}");
     service.close(run);
     service.shared.stop(ENDING);
-    if service.shared.reboots() {
-        // Another thread waits for systemd to do it, and does it itself where some service does not let it.
-        sleep(INSISTING);
-    }
     Ok(())
 }
 

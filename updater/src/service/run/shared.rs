@@ -1,7 +1,6 @@
 //! What all connections share: the status, its last changes, and the one piece of work that may be under way.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -29,8 +28,6 @@ pub(super) type End = Result<Done, Failure>;
 
 pub(super) struct Shared {
     place: Place,
-    /// The device is about to reboot, and somebody has to stay to insist on it.
-    reboots: AtomicBool,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -77,7 +74,6 @@ impl Shared {
         let changes = VecDeque::from([(1, keeper.status().clone())]);
         Ok(Self {
             place,
-            reboots: AtomicBool::new(false),
             state: Mutex::new(State {
                 keeper,
                 revision: 1,
@@ -244,16 +240,6 @@ impl Shared {
     pub fn reset(&self) -> End {
         self.tell(&mut self.rested(), Event::Reset)?;
         Ok(Done::default())
-    }
-
-    /// Notes whether this device is being rebooted from here.
-    pub fn set_reboots(&self, reboots: bool) {
-        self.reboots.store(reboots, Ordering::SeqCst);
-    }
-
-    /// The device is being rebooted from here.
-    pub fn reboots(&self) -> bool {
-        self.reboots.load(Ordering::SeqCst)
     }
 
     /// Ends what is under way, because this program has to.

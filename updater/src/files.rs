@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -9,13 +10,31 @@ use nix::fcntl::OFlag;
 
 /// Opens a file for reading. A pipe, whose other end nobody may ever open, is an error and not waited for.
 pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mut options = OpenOptions::new();
-    options.custom_flags(OFlag::O_NONBLOCK.bits());
-    let file = options.read(true).open(path)?;
+    options.read(true).custom_flags(flags.bits());
+    let file = options.open(path)?;
     if file.metadata()?.file_type().is_fifo() {
         return Err(io::Error::other("it is a pipe"));
     }
     Ok(file)
+}
+
+/// Opens a file where anybody may have put anything, and `None` if it is none. What is something else is not even opened:
+/// a link to a watchdog's device would start that.
+pub(crate) fn open_plain(path: &Path) -> io::Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlag::O_PATH.bits());
+    let place = options.open(path)?;
+    if !place.metadata()?.is_file() {
+        return Ok(None);
+    }
+    // The file itself, whatever its name leads to by now. The kernel has some that are not as plain as they look.
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    options
+        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))
+        .map(Some)
 }
 
 /// Opens a file that is only there to be locked, and makes it if it is missing. Nobody but its owner can open it: whoever

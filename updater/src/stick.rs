@@ -1,7 +1,7 @@
 //! Payloads in a folder, such as a USB stick's (`PAYLOAD_DIR`): the newest one that this device would install.
 //!
 //! Whatever lies there is anybody's. Of each file that is named `*.payload` only the first part is read, the signature
-//! before anything else, and nothing but a plain file is opened for longer than it takes to see that it is none.
+//! before anything else, and nothing but a plain file is opened.
 
 use std::cmp::Ordering;
 use std::ffi::OsString;
@@ -119,10 +119,7 @@ fn open(
     required: NonZeroU8,
     judge: &mut dyn FnMut(&Verified<Manifest>) -> Result<(), Refusal>,
 ) -> Result<Found, NotTaken> {
-    let mut file = files::open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(NotTaken::NotAFile);
-    }
+    let mut file = files::open_plain(path)?.ok_or(NotTaken::NotAFile)?;
     let (_, manifest) = Incoming::read(Source::stream(file.try_clone()?), keys, required)?;
     judge(&manifest)?;
     // Both share one position.

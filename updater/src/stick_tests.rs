@@ -1,4 +1,5 @@
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 
 use ed25519_dalek::{Signer, SigningKey};
 use nix::sys::stat::Mode;
@@ -91,8 +92,12 @@ fn only_plain_files_are_read_and_nothing_is_waited_for() {
     symlink("/dev/zero", path("endless.payload")).unwrap();
     symlink("/nonexistent", path("gone.payload")).unwrap();
     fs::write(path("\u{1b}[2J.payload"), "x").unwrap();
+    // To open one is an error of its own.
+    let _socket = UnixListener::bind(path("socket.payload")).unwrap();
     let (best, others) = look(folder.path());
-    assert_eq!((best, others.len()), (None, 5), "{others:?}");
+    assert_eq!((best, others.len()), (None, 6), "{others:?}");
+    let not_opened = format!("socket.payload: {}", NotTaken::NotAFile);
+    assert!(others.contains(&not_opened), "{others:?}");
     assert!(others.iter().all(|text| !text.contains('\u{1b}')));
 }
 

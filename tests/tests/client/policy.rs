@@ -1,6 +1,8 @@
 //! A device that is left to itself: the service's own view of it, with days that pass in an instant and reboots that are
 //! only written down.
 
+mod unasked;
+
 use std::fs;
 use std::path::Path;
 use std::thread::sleep;
@@ -376,87 +378,4 @@ fn the_status_says_what_fell_back_and_why_and_how_old_the_news_is() {
     assert_eq!(json["attempts"]["count"], 1);
     assert_eq!(json["newest_signed"]["version"], "2.0.0");
     assert!(Path::new(device.disk.path()).exists());
-}
-
-/// A device whose server has 2.0.0, left to itself for a day, and then asked for it.
-fn leaves_it_until_asked(device: &Device, active: Option<Slot>) {
-    let web = Web::start(&lab().good);
-    configure(device, &web, "POLL_INTERVAL=1h\n");
-    let mut alone = Alone::new(device, active);
-    alone.pass(DAY);
-    assert!(alone.looks.len() > 10, "{:?}", alone.looks);
-    assert_eq!(
-        (device.operation().as_str(), alone.reboots.len()),
-        ("IDLE", 0)
-    );
-    drop(alone);
-    device.client("-update").succeeds(&"by hand");
-    assert_eq!(device.operation(), "UPDATED_NEED_REBOOT");
-}
-
-#[test]
-fn what_was_cancelled_by_hand_is_not_staged_again_unasked() {
-    let device = Device::both();
-    let update = format!("-update -payload {}", device.payload());
-    device.client(&update).succeeds(&"update");
-    device.client("-cancel").succeeds(&"cancel");
-    leaves_it_until_asked(&device, None);
-}
-
-#[test]
-fn what_was_rolled_back_by_hand_is_not_installed_again_unasked() {
-    for by_client in [true, false] {
-        let device = Device::both();
-        let disk = device.disk.path();
-        let bootctl = |words: &str| {
-            let mut line = vec!["--disk", disk];
-            line.extend(words.split(' '));
-            Program::Bootctl.run(&line).succeeds(&words);
-        };
-        let update = format!("-update -payload {}", device.payload());
-        device.client(&update).succeeds(&"update");
-        bootctl("--active b mark-successful");
-        match by_client {
-            true => device.client("-rollback --active b").succeeds(&"rollback"),
-            false => bootctl("--active b rollback"),
-        }
-        bootctl("--active a mark-successful");
-        leaves_it_until_asked(&device, Some(Slot::A));
-    }
-}
-
-#[test]
-fn a_release_that_fell_back_is_not_installed_for_ever_where_the_journal_is_lost() {
-    let mut device = Device::both();
-    let update = format!("-update -payload {}", device.payload());
-    device.client(&update).succeeds(&"update");
-    let content = Content::read(Path::new(device.disk.path()));
-    let map = Map::of(&content);
-    let environment = content.bytes(map.environment_at(), 512);
-    let text = String::from_utf8(environment).unwrap();
-    let mut spent = text.replace("tandem_b_tries=3", "tandem_b_tries=0");
-    assert_ne!(text, spent);
-    // The fifth of the digits that are all of them once more.
-    let check = spent.find("tandem_check=").unwrap() + "tandem_check=".len() + 4;
-    spent.replace_range(check..=check, "0");
-    device.disk.edit(map.environment_at(), spent.as_bytes());
-    for file in ["journal.json", "service.json"] {
-        fs::remove_file(device.state.join(file)).unwrap();
-    }
-    leaves_it_until_asked(&device, Some(Slot::A));
-}
-
-#[test]
-fn a_damaged_payload_at_hand_does_not_shut_the_server_out() {
-    let device = Device::both();
-    let web = Web::start(&lab().good);
-    let folder = device.state.join("stick");
-    fs::create_dir(&folder).unwrap();
-    let (half, _) = lab().good.split_at(lab().good.len() - 1000);
-    fs::write(folder.join("v2.payload"), half).unwrap();
-    let stick = format!("PAYLOAD_DIR={}\nREBOOT_STRATEGY=off\n", folder.display());
-    configure(&device, &web, &format!("POLL_INTERVAL=5m\n{stick}"));
-    let mut alone = Alone::new(&device, None);
-    alone.pass(2 * HOUR);
-    assert!(web.sent() > 0, "{:?}", alone.looks);
 }

@@ -91,6 +91,34 @@ fn a_cancel_stops_at_a_block_and_the_next_update_works() {
 }
 
 #[test]
+fn a_cancel_ends_a_pipe_that_has_gone_silent() {
+    for fed in [false, true] {
+        let device = Device::both();
+        let _service = device.serve();
+        let (client, mut input) = device.start_client("-update -payload -");
+        if fed {
+            feed_half(&mut input);
+        }
+        // Not even its first bytes have come.
+        let at_work = if fed {
+            "DOWNLOADING"
+        } else {
+            "CHECKING_FOR_UPDATE"
+        };
+        device.wait_for(at_work);
+        device.client("-cancel").succeeds(&"cancel");
+        let client = client.wait_with_output().unwrap();
+        assert_eq!(client.status.code(), Some(1), "{client:?}");
+        assert!(device.status()["LAST_ERROR"].contains("cancelled"));
+        drop(input);
+        match fed {
+            true => device.disk.is_unchanged_but_for_passive(&"cancel"),
+            false => device.disk.is_unchanged(&"cancel"),
+        }
+    }
+}
+
+#[test]
 fn a_service_that_was_killed_tells_what_it_was_doing_and_goes_on() {
     let device = Device::both();
     let service = device.serve();

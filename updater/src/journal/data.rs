@@ -165,6 +165,16 @@ impl Data {
     pub fn fall_back(&mut self, release: Release, reason: Reason, time: u64) {
         self.set_result(&format!("fell back from {}: {reason}", release.version));
         self.unstage(&release.id);
+        if !reason.cause.own_fault() {
+            // The next attempt waits, and the one after that longer.
+            attempts::end(
+                &mut self.attempts,
+                &release.id,
+                Ended::Medium,
+                time,
+                &reason.to_string(),
+            );
+        }
         let unexplained = u32::from(reason.cause == Cause::Unexplained);
         let position = self.failed.iter().position(|f| f.release.id == release.id);
         let before = position.map(|at| self.failed.remove(at));

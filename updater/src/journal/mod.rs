@@ -48,6 +48,14 @@ impl Journal {
         }
     }
 
+    /// Whether the journal could be changed now: writes a small file beside it, and removes that.
+    ///
+    /// # Errors
+    /// It could not.
+    pub fn probe(&self) -> Result<(), JournalError> {
+        store::probe(&self.dir)
+    }
+
     /// Lowest rollback index that may be installed, as far as the journal knows (0 when it knows nothing).
     #[must_use]
     pub const fn floor(&self) -> u64 {

@@ -19,6 +19,8 @@ const LOCK_NAME: &str = "journal.lock";
 const CORRUPT_NAME: &str = "journal.json.corrupt";
 /// Largest journal that is read, in bytes; 64 failed releases with full details stay below it.
 const SIZE_MAX: u64 = 1 << 20;
+/// More than most journals have, in bytes.
+const PROBE: usize = 16 << 10;
 /// Longest wait for another writer, each of which holds the lock for one small write.
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_POLL: Duration = Duration::from_millis(20);
@@ -138,6 +140,24 @@ pub(crate) fn replace(
     File::open(dir)
         .and_then(|d| d.sync_all())
         .map_err(JournalError::io("flush", dir))
+}
+
+/// Writes what a journal's next version may need, where that would be written, and removes it.
+pub(super) fn probe(dir: &Path) -> Result<(), JournalError> {
+    let _lock = lock(dir)?;
+    let new = dir.join(NEW_NAME);
+    let write = || -> io::Result<()> {
+        let mut file = File::create(&new)?;
+        file.write_all(&[b' '; PROBE])?;
+        file.sync_all()?;
+        fs::remove_file(&new)
+    };
+    write()
+        .inspect_err(|_| {
+            // Half of it is of no use to anybody.
+            let _ = fs::remove_file(&new);
+        })
+        .map_err(JournalError::io("write", &new))
 }
 
 /// Takes the lock in the directory, which is created when it is missing.

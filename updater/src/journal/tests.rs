@@ -368,6 +368,24 @@ fn failures_in_a_row_delay_the_next_attempt_and_nothing_else_does() {
 }
 
 #[test]
+fn a_release_that_fell_back_through_no_fault_of_its_own_waits_longer_each_time() {
+    let dir = TempDir::new().unwrap();
+    let mut waits = Vec::new();
+    for _ in 0..3 {
+        let mut journal = Journal::load(dir.path());
+        journal.attempt(&release(1), Slot::B).unwrap();
+        journal.staged(&release(1), Slot::B).unwrap();
+        let reason = Reason::new(Cause::Medium, "locked");
+        journal.fell_back(&release(1), Slot::B, &reason).unwrap();
+        let journal = Journal::load(dir.path());
+        let attempts = journal.attempts(&release(1).id).unwrap();
+        let last = attempts.outcomes.last().unwrap();
+        waits.push(attempts.wait(last.time).as_secs());
+    }
+    assert_eq!(waits, [60, 120, 240]);
+}
+
+#[test]
 fn attempts_of_many_payloads_are_bounded() {
     let dir = TempDir::new().unwrap();
     let mut journal = Journal::load(dir.path());

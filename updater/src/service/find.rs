@@ -2,8 +2,8 @@
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::time::Duration;
 
 use bootctl::exit::Exit;
 
@@ -36,16 +36,27 @@ pub(super) enum Found {
 }
 
 impl Finder {
-    /// Looks. Opens files, and no connection. Where nobody has asked, a folder that is of no use, or whose payload has to
-    /// wait, does not stand in the server's way.
+    /// Looks. Opens files, and no connection. Where nobody has asked, a folder that is of no use, or whose payload is left
+    /// alone or has to wait, does not stand in the server's way.
     pub(super) fn find(
         self,
         place: &Place,
         session: &mut Session,
         unasked: bool,
+        stop: &Stop,
     ) -> Result<Found, Failure> {
         match self {
-            Self::Asked(Payload::Descriptor, Some(descriptor)) => here(File::from(descriptor)),
+            Self::Asked(Payload::Descriptor, Some(descriptor)) => {
+                let file = File::from(descriptor);
+                // Looked at again where it is opened.
+                match file
+                    .metadata()
+                    .is_ok_and(|found| found.file_type().is_fifo() || found.file_type().is_socket())
+                {
+                    true => Ok(Found::Here(Source::stream(stop.ending(file)))),
+                    false => here(file),
+                }
+            }
             Self::Asked(Payload::Descriptor, None) => Err(Failure::new(
                 Exit::Usage,
                 "open payload: no descriptor came with the request",
@@ -60,15 +71,16 @@ impl Finder {
 /// What the folder of payloads holds, else what the server has. The one is at hand, and the other can wait for a reboot.
 fn configured(place: &Place, session: &mut Session, unasked: bool) -> Result<Found, Failure> {
     let nothing = match on_stick(session) {
-        Ok(Ok(found)) => match unasked.then(|| place.wait(&found.manifest.id().0)) {
-            None | Some(Duration::ZERO) => return here(found.file),
-            // It says how long it waits when it is asked for alone.
-            Some(_) if session.settings().polled_server().is_none() => return here(found.file),
-            Some(_) => Failure::new(
-                Exit::NoUpdate,
-                "find update: the payload at hand has to wait",
-            ),
-        },
+        Ok(Ok(found)) => {
+            let id = found.manifest.id().0;
+            // Why it is not taken it says itself where there is no server.
+            let is_alone = session.settings().polled_server().is_none();
+            if is_alone || !unasked || is_next(place, &id)? {
+                return here(found.file);
+            }
+            let text = "find update: the payload at hand is not wanted, or has to wait";
+            Failure::new(Exit::NoUpdate, text)
+        }
         Ok(Err(nothing)) => nothing,
         Err(failure) if unasked => {
             log::warn!("{failure}");
@@ -86,6 +98,11 @@ fn configured(place: &Place, session: &mut Session, unasked: bool) -> Result<Fou
     }
     let url = fetch::latest_payload(server, &settings.group, session.board());
     Download::found(place, session, url)
+}
+
+/// The device would install that payload now, although nobody asks for it.
+fn is_next(place: &Place, id: &[u8; 32]) -> Result<bool, Failure> {
+    Ok(place.reluctance(id)?.is_none() && place.wait(id).is_zero())
 }
 
 /// The newest payload in the folder that the settings name, or in words that there is none.

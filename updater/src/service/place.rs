@@ -136,7 +136,8 @@ impl Place {
 
     /// Why this device does not install a payload unless somebody asks for it, although it may be installed: it was
     /// left or taken back by hand, or did not prove itself. That is in the journal; where that could not be written, or
-    /// a program that has none changed the boot state, the slots show it. Reads only, and takes no lock.
+    /// a program that has none changed the boot state, the slots show it. Reads only, but for a small file by which it
+    /// shows whether another attempt could be noted; takes no lock of the disk.
     ///
     /// # Errors
     /// As [`staged`](Self::staged).
@@ -145,21 +146,31 @@ impl Place {
         if journal.as_ref().is_some_and(|journal| journal.is_left(id)) {
             return Ok(Some("it was taken back by hand"));
         }
-        let tried = journal.is_some_and(|journal| journal.attempts(id).is_some());
         let mut opened = self.open(Access::Read)?;
         let other = opened.active.other();
         let record = opened.control.read_slot_record(other);
         let (Ok(record), Some(state)) = (record, opened.report.state) else {
             return Ok(None);
         };
+        if record.payload_id != *id {
+            return Ok(None);
+        }
         let (active, passive) = (state.get(opened.active), state.get(other));
-        let spent = passive.priority.get() > 0 && !passive.is_candidate();
-        Ok(match record.payload_id == *id {
-            true if passive.is_confirmed() && passive.priority < active.priority => {
-                Some("this device went back from it")
+        if passive.is_confirmed() && passive.priority < active.priority {
+            return Ok(Some("this device went back from it"));
+        }
+        if passive.priority.get() == 0 || passive.is_candidate() {
+            return Ok(None);
+        }
+        let counted = journal.filter(|journal| has_ended(journal, id));
+        Ok(match counted.map(|journal| journal.probe()) {
+            None => Some("it did not prove itself here"),
+            Some(Ok(())) => None,
+            Some(Err(error)) => {
+                log::warn!("{error}");
+                // There would be no end to them.
+                Some("it did not prove itself here, and another attempt can't be noted")
             }
-            true if spent && !tried => Some("it did not prove itself here"),
-            _ => None,
         })
     }
 
@@ -337,6 +348,13 @@ impl Opened {
         change(&mut self.control)
             .map_err(|error| Failure::new(error.exit(), format!("{verb}: {error}")))
     }
+}
+
+/// The journal knows that this release was tried here, and how that ended: as long as it knows no end, the release counts
+/// as staged there.
+fn has_ended(journal: &Journal, id: &[u8; 32]) -> bool {
+    let staged = journal.staged_release();
+    journal.attempts(id).is_some() && staged.is_none_or(|staged| staged.release.id != *id)
 }
 
 fn release(record: &SlotRecordHeader) -> Release {

@@ -1,7 +1,10 @@
 //! Carries out a check or an installation, telling the machine of it.
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::Digest;
 use crate::apply::{Outcome, Session};
@@ -13,6 +16,8 @@ use crate::journal::now;
 use crate::source::Source;
 use bootctl::Slot;
 use bootctl::exit::Exit;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Failure;
 use super::find::{Download, Finder, Found};
@@ -33,7 +38,7 @@ pub struct Job {
 /// Ends a piece of work from another thread, also while it waits for the network.
 #[derive(Debug, Default)]
 pub struct Stop {
-    is_set: AtomicBool,
+    is_set: Arc<AtomicBool>,
     transfer: Mutex<Option<Canceller>>,
 }
 
@@ -51,6 +56,14 @@ impl Stop {
         self.is_set.load(Ordering::Relaxed)
     }
 
+    /// The bytes of a pipe, which end with an error once this is set: whoever holds the other end need not write, nor close it.
+    pub(super) fn ending(&self, pipe: File) -> impl Read + Send + 'static {
+        Pipe {
+            file: pipe,
+            stop: Arc::clone(&self.is_set),
+        }
+    }
+
     /// Ends this transfer too, in place of an earlier one.
     pub(super) fn also(&self, transfer: Canceller) {
         let mut place = self.transfer();
@@ -63,6 +76,32 @@ impl Stop {
 
     fn transfer(&self) -> std::sync::MutexGuard<'_, Option<Canceller>> {
         self.transfer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How soon a pipe from which nothing comes ends, in milliseconds.
+const LOOK: u16 = 200;
+
+struct Pipe {
+    file: File,
+    stop: Arc<AtomicBool>,
+}
+
+impl Read for Pipe {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if self.stop.load(Ordering::Relaxed) {
+                return Err(io::Error::other("cancelled"));
+            }
+            let mut polled = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+            // Whatever is wrong with it, reading says it.
+            if !matches!(
+                poll(&mut polled, PollTimeout::from(LOOK)),
+                Ok(0) | Err(Errno::EINTR)
+            ) {
+                return self.file.read(buf);
+            }
+        }
     }
 }
 
@@ -136,7 +175,12 @@ struct Work<'a> {
 impl Work<'_> {
     fn run(&mut self, finder: Finder) -> Result<Outcome, Failure> {
         let mut session = self.open()?;
-        match finder.find(self.place, &mut session, self.job.unasked)? {
+        match finder.find(
+            self.place,
+            &mut session,
+            self.job.unasked,
+            self.observer.stop,
+        )? {
             Found::Here(source) => self.take(session, source),
             Found::Afar(download) => self.fetch(session, &download),
         }

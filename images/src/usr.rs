@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use boards::raspberry_pi::KERNEL_MAX;
+use updater::keys::{SUFFIX, read_key};
 use updater::settings::{FILE_MAX, Settings};
+use updater::signature::KeySet;
 
 use crate::os_release::OsRelease;
 use crate::output::{Output, is_no_input};
@@ -61,6 +63,7 @@ pub fn make(root: &Path, keys: &[&Path], size: Option<u64>, time: u32, out: &Pat
     Ok(Made { size, warnings })
 }
 
+const KEYS: &[u8] = b"lib/tandem/keys.d/";
 const KERNEL: &str = "lib/tandem/boot/vmlinuz";
 
 /// Loaders start a kernel that ends anywhere behind its header, and the machine then stops where no software can end it.
@@ -93,23 +96,55 @@ fn head_of_kernel(tree: &Tree) -> Option<(Vec<u8>, u64)> {
     Some((head, *size))
 }
 
-/// What devices will complain about in the settings of the image; they then do nothing by themselves any more.
-fn settings(tree: &Tree) -> Vec<String> {
+/// The settings of the image, and what devices will complain about in them; they then do nothing by themselves any more.
+fn settings(tree: &Tree) -> (Settings, Vec<String>) {
     let mut warnings = Vec::new();
     let Some(Kind::File(source, size)) = tree.get("lib/tandem/update.conf").map(|n| &n.kind) else {
-        return warnings;
+        return (Settings::default(), warnings);
     };
     // One byte more than allowed, so that the parser sees that it is too much.
     let size = (*size).min(FILE_MAX as u64 + 1);
     let mut text = Vec::new();
     let read = std::fs::File::open(source).and_then(|f| f.take(size).read_to_end(&mut text));
     if let Err(error) = read {
-        return vec![format!("read {}: {error}", source.display())];
+        let warning = format!("read {}: {error}", source.display());
+        return (Settings::default(), vec![warning]);
     }
-    // Only what is wrong matters here.
-    let _ = Settings::parse(&text, &[], &mut |problem| {
-        warnings.push(problem.to_string())
+    let settings = Settings::parse(&text, &[], &mut |problem| {
+        warnings.push(problem.to_string());
     });
+    (settings, warnings)
+}
+
+/// A device that can't read one of its keys, or has fewer than have to sign, takes no update any more.
+fn about_keys(tree: &Tree, settings: &Settings) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut trusted = KeySet::new();
+    let in_folder = |path: &[u8]| path.starts_with(KEYS) && path.ends_with(SUFFIX.as_bytes());
+    for (_, node) in tree.nodes().filter(|(path, _)| in_folder(path)) {
+        let Kind::File(source, _) = &node.kind else {
+            continue;
+        };
+        let read = read_key(source).map_err(|error| error.to_string());
+        let read = read.and_then(|key| trusted.insert(key.as_bytes()).map_err(|e| e.to_string()));
+        if let Err(error) = read {
+            warnings.push(format!(
+                "{error}: a device that runs this image takes no update"
+            ));
+        }
+    }
+    let (keys, required) = (trusted.len(), settings.required_signatures(trusted.len()));
+    if keys == 0 && warnings.is_empty() {
+        warnings.push(
+            "no key in lib/tandem/keys.d (--key): a device that runs this image asks OEM for keys"
+                .to_owned(),
+        );
+    } else if keys > 0 && usize::from(required.get()) > keys {
+        warnings.push(format!(
+            "lib/tandem/keys.d has {keys} keys, and {required} have to sign (SIGNATURES in lib/tandem/update.conf): \
+             a device that runs this image takes no update"
+        ));
+    }
     warnings
 }
 
@@ -138,16 +173,9 @@ fn missing(tree: &Tree) -> Vec<String> {
         }
     }
     warnings.extend(about_kernel(tree));
-    warnings.extend(settings(tree));
-    let has_key = tree
-        .nodes()
-        .any(|(path, _)| path.starts_with(b"lib/tandem/keys.d/") && path.ends_with(b".pub.pem"));
-    if !has_key {
-        warnings.push(
-            "no key in lib/tandem/keys.d (--key): a device that runs this image asks OEM for keys"
-                .to_owned(),
-        );
-    }
+    let (settings, about_settings) = settings(tree);
+    warnings.extend(about_settings);
+    warnings.extend(about_keys(tree, &settings));
     warnings
 }
 
@@ -164,7 +192,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let warnings = |text: &str| {
             fs::write(folder.join("update.conf"), text).unwrap();
-            settings(&Tree::read(root.path()).unwrap())
+            settings(&Tree::read(root.path()).unwrap()).1
         };
         assert_eq!(warnings("GROUP=stable\nSIGNATURES=2\n"), [""; 0]);
         let two = warnings("SIGNATURES=two\nSERVER=x\n");
@@ -176,6 +204,32 @@ mod tests {
             (two.len(), warnings(&"#".repeat(FILE_MAX + 1)).len()),
             (2, 1)
         );
+    }
+
+    #[test]
+    fn keys_that_would_be_the_end_of_all_updates_are_named() {
+        const KEY: &str = "-----BEGIN PUBLIC KEY-----\n\
+            MCowBQYDK2VwAyEA11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=\n\
+            -----END PUBLIC KEY-----\n";
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("lib/tandem/keys.d");
+        fs::create_dir_all(&folder).unwrap();
+        let warnings = |key: &str, conf: &[u8]| {
+            fs::write(folder.join("a.pub.pem"), key).unwrap();
+            let settings = Settings::parse(conf, &[], &mut |_| {});
+            about_keys(&Tree::read(root.path()).unwrap(), &settings)
+        };
+        assert_eq!(warnings(KEY, b""), [""; 0]);
+        let two = warnings(KEY, b"SIGNATURES=2");
+        assert!(two[0].contains("1 keys, and 2 have to sign"), "{two:?}");
+        for bad in [format!("{KEY}{KEY}"), String::new()] {
+            let bad = warnings(&bad, b"");
+            assert!(bad[0].contains("takes no update"), "{bad:?}");
+            assert_eq!(bad.len(), 1);
+        }
+        fs::remove_file(folder.join("a.pub.pem")).unwrap();
+        let none = about_keys(&Tree::read(root.path()).unwrap(), &Settings::default());
+        assert!(none[0].contains("--key"), "{none:?}");
     }
 
     #[test]

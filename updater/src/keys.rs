@@ -117,7 +117,11 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, KeysError> {
     Ok(found)
 }
 
-fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
+/// One key file. Touches the disk.
+///
+/// # Errors
+/// It can't be read, is too long, or no key.
+pub fn read_key(path: &Path) -> Result<VerifyingKey, KeysError> {
     let mut text = Vec::new();
     let read = files::open(path).and_then(|f| f.take(FILE_MAX + 1).read_to_end(&mut text));
     match read {

@@ -8,6 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use bootctl::Slot;
+use bootctl::disk::{Access, Disk};
+use bootctl::transaction::TransactionLock;
 use device::{Device, GOOD, SPENT, TRIAL, attributes, manifest};
 use updater::journal::{Cause, history};
 
@@ -39,6 +41,30 @@ fn a_slot_that_passes_is_confirmed_and_the_floor_rises() {
     let before = device.snapshot();
     assert_eq!(device.health(Slot::B).0, 0);
     assert_eq!(device.snapshot(), before);
+}
+
+#[test]
+fn mere_warnings_are_looked_for_once_the_slot_is_confirmed() {
+    let device = Device::new();
+    device.stage(Slot::B);
+    let (disk, copy) = (device.disk(), device.root().join("copy"));
+    let script = format!("cp {} {}", disk.display(), copy.display());
+    device.put_check("wanted.d/10-look", &script);
+    let (code, text) = device.health(Slot::B);
+    assert_eq!(code, 0, "{text}");
+    fs::rename(&copy, &disk).unwrap();
+    assert_eq!(device.state().b, attributes(2, 0, true));
+}
+
+#[test]
+fn what_another_program_is_busy_with_costs_no_good_release_its_trial() {
+    let device = Device::new();
+    device.stage(Slot::B);
+    let disk = Disk::open(device.disk(), Access::Write).unwrap();
+    let _operation = TransactionLock::acquire(&disk).unwrap();
+    let (code, text) = device.health(Slot::B);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(device.state().b, attributes(2, 0, true));
 }
 
 #[test]

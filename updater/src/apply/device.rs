@@ -12,6 +12,7 @@ use bootctl::transition::TryCount;
 
 use super::{ApplyError, JOURNAL_DIR, Options};
 use crate::gates::{Device, Refusal};
+use crate::health::os_release::OsRelease;
 use crate::journal::Journal;
 use crate::settings::{self, Settings};
 use crate::signature::KeySet;
@@ -33,10 +34,38 @@ pub(super) struct OpenDevice {
     state: StateReport,
     product: String,
     board: String,
-    /// The active slot's record, or why it can't be had.
-    running: Result<SlotRecordHeader, String>,
+    /// What the active slot holds, or why that can't be told.
+    running: Result<Running, String>,
     staged: Option<Digest>,
     failure: Option<String>,
+}
+
+/// The release in a slot, by its record, or else by its own words.
+struct Running {
+    version: String,
+    rollback_index: u64,
+}
+
+impl From<SlotRecordHeader> for Running {
+    fn from(record: SlotRecordHeader) -> Self {
+        Self {
+            version: record.version.to_string(),
+            rollback_index: record.rollback_index,
+        }
+    }
+}
+
+impl Running {
+    /// One bad sector, where the record was, must not be the end of all updates.
+    fn by_its_words(words: &OsRelease) -> Option<Self> {
+        Some(Self {
+            version: words
+                .version
+                .clone()
+                .filter(|version| !version.is_empty())?,
+            rollback_index: words.rollback_index.as_ref()?.parse().ok()?,
+        })
+    }
 }
 
 impl OpenDevice {
@@ -71,8 +100,10 @@ impl OpenDevice {
             )));
         }
         let runs = running_slot.is_some();
-        let (settings, keys) = if runs {
-            (settings::load(Path::new("/")), running_keys(options)?)
+        let (settings, keys, words) = if runs {
+            let root = Path::new("/");
+            let words = OsRelease::read(root).unwrap_or_default();
+            (settings::load(root), running_keys(options)?, words)
         } else {
             offline::read(&mut control, active, options)?
         };
@@ -90,10 +121,18 @@ impl OpenDevice {
             let read = control.read_slot_record(slot);
             read.map_err(|error| format!("{error} in slot {slot}"))
         };
-        let running = record(&mut control, active);
+        let running = record(&mut control, active)
+            .map(Running::from)
+            .or_else(|error| {
+                let running = Running::by_its_words(&words).ok_or_else(|| error.clone())?;
+                log::warn!("{error}; by its own words it holds {}", running.version);
+                Ok(running)
+            });
+        // What the loader would start next.
         let waits = state.state.is_some_and(|state| {
             let passive = state.get(active.other());
-            passive.is_candidate() && !passive.successful
+            let is_first = passive.priority > state.get(active).priority;
+            passive.is_candidate() && !passive.successful && is_first
         });
         let staged = match waits {
             true => record(&mut control, active.other())
@@ -168,7 +207,7 @@ impl OpenDevice {
 
     pub fn running_version(&self) -> Option<&str> {
         let record = self.running.as_ref().ok()?;
-        Some(record.version.as_str())
+        Some(&record.version)
     }
 
     /// What this device has in place of what a refusal complains about.
@@ -232,17 +271,19 @@ mod offline {
     use bootctl::gpt;
 
     use super::*;
+    use crate::health::os_release;
     use crate::offline::OfflineFiles;
 
     const SLOT_KEYS: &str = "/lib/tandem/keys.d";
     const OEM_KEYS: &str = "/tandem/keys.d";
     const SLOT_SETTINGS: &str = "/lib/tandem/update.conf";
+    const SLOT_OS_RELEASE: &str = "/lib/os-release";
 
     pub(super) fn read(
         control: &mut Control<Disk>,
         active: Slot,
         options: &Options,
-    ) -> Result<(Settings, KeySet), ApplyError> {
+    ) -> Result<(Settings, KeySet, OsRelease), ApplyError> {
         let name = format!("slot {active} of {}", control.io().path().display());
         let slot = open(control, active.partition_number(), &name);
         // With --keys nothing else is needed from a slot, which then need not be one that this program can read.
@@ -260,6 +301,7 @@ mod offline {
             }
             None => Settings::unreadable(),
         };
+        let words = slot.as_mut().map(os_release).unwrap_or_default();
         let keys = match (&options.keys, &mut slot) {
             (Some(folder), _) => named_keys(folder)?,
             (None, Some(slot)) => {
@@ -272,7 +314,14 @@ mod offline {
             }
             (None, None) => KeySet::new(),
         };
-        Ok((settings, keys))
+        Ok((settings, keys, words))
+    }
+
+    /// Nothing where that can't be read: the slot record comes first.
+    fn os_release(slot: &mut OfflineFiles<PartitionIo>) -> OsRelease {
+        let text = slot.file(SLOT_OS_RELEASE, os_release::FILE_MAX);
+        let text = text.ok().flatten().unwrap_or_default();
+        OsRelease::parse(&String::from_utf8_lossy(&text))
     }
 
     fn settings_text(slot: &mut OfflineFiles<PartitionIo>) -> Result<Vec<u8>, ApplyError> {

@@ -43,7 +43,8 @@ pub struct Arguments {
     #[arg(long)]
     check: bool,
     /// Rules to override: downgrade (older version, lower index, min_version), rolled-back (it failed here before),
-    /// on-trial (the active slot is not confirmed), board, same (it runs or is staged already).
+    /// on-trial (the active slot is not confirmed), board (health will not confirm it where the disk is for another one),
+    /// same (it runs or is staged already).
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     force: Vec<Reason>,
     /// Keep the hardware watchdog armed meanwhile: a machine that hangs while it writes is reset, and so is one whose

@@ -66,7 +66,8 @@ pub struct Arguments {
     #[arg(long, value_name = "FILE|URL|-")]
     payload: Option<PathBuf>,
     /// Rules to override: downgrade (older version, lower index, min_version), rolled-back (it failed here before),
-    /// on-trial (the active slot is not confirmed), board, same (it runs or is staged already).
+    /// on-trial (the active slot is not confirmed), board (health will not confirm it where the disk is for another one),
+    /// same (it runs or is staged already).
     #[arg(long, value_name = "REASON,…", value_delimiter = ',')]
     force: Vec<Reason>,
     /// Print facts as one object of JSON, and no progress.

@@ -171,7 +171,6 @@ impl<B: BlockIo> Checkup<'_, B> {
         let environment = vec![("TANDEM_SLOT", slot.as_str()), ("TANDEM_VERSION", version)];
         let scripts = Scripts::new(self.root, self.settings, environment);
         scripts.required()?;
-        scripts.wanted();
         confirm(self.control, slot)?;
         if let Some(header) = &header {
             let release = release(header);
@@ -180,6 +179,8 @@ impl<B: BlockIo> Checkup<'_, B> {
         if evidence.note.is_some() {
             self.remove_note();
         }
+        // Mere warnings must not be what the deadline, or a power cut, comes in between.
+        scripts.wanted();
         Ok(())
     }
 

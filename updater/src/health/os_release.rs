@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::files;
 
 /// Largest file that is read, in bytes.
-const FILE_MAX: u64 = 64 << 10;
+pub const FILE_MAX: u64 = 64 << 10;
 const PATH: &str = "usr/lib/os-release";
 
 /// Why a slot does not say what it is.

@@ -14,7 +14,7 @@ use bootctl::transaction::{TransactionError, TransactionLock};
 
 use super::checkup::{Checkup, Verdict};
 use super::trial::Failure;
-use crate::journal::{Cause, Journal, Reason};
+use crate::journal::Journal;
 use crate::settings;
 
 /// Where the journal is, without the leading slash.
@@ -123,8 +123,10 @@ impl System {
             journal: &mut journal,
         };
         let verdict = checkup.run(|control, slot| match &operation {
-            Ok(_) => confirm(control, slot),
-            Err(error) => Err(not_ours(error)),
+            // Another operation writes nothing while the running slot is on trial, and a commit has a lock of its own: what
+            // somebody else is busy with is no reason to give a good release up.
+            Ok(_) | Err(TransactionError::Busy { .. }) => confirm(control, slot),
+            Err(error) => Err(Failure::medium(&error.to_string())),
         });
         verdict.map_err(failed)
     }
@@ -149,17 +151,6 @@ fn operation_lock(disk: &Disk) -> Result<TransactionLock, TransactionError> {
             }
             result => return result,
         }
-    }
-}
-
-fn not_ours(error: &TransactionError) -> Failure {
-    let exit = match error {
-        TransactionError::Busy { .. } => Exit::Busy,
-        _ => Exit::Failed,
-    };
-    Failure {
-        reason: Reason::new(Cause::Medium, &error.to_string()),
-        exit,
     }
 }
 

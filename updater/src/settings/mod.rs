@@ -92,9 +92,10 @@ pub enum ProblemKind {
 }
 
 impl ProblemKind {
-    /// Unknown keys may belong to another version; everything else stops what the device does by itself.
+    /// Unknown keys may belong to another version, and what a release asks for more of is in force: such a release must not
+    /// end what the device does by itself. Everything else does.
     const fn is_harmless(self) -> bool {
-        matches!(self, Self::UnknownKey)
+        matches!(self, Self::UnknownKey | Self::Lowered(_))
     }
 }
 
@@ -277,6 +278,8 @@ impl Settings {
             signatures: self.signatures,
         };
         let mut number = 0_u32;
+        // What some editors put before the first line.
+        let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
         for line in text.split(|b| *b == b'\n') {
             number = number.saturating_add(1);
             let Ok(line) = core::str::from_utf8(line) else {
@@ -294,6 +297,12 @@ impl Settings {
                 continue;
             };
             let key = key.trim_end();
+            if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
+                // It looks like something else than it is, or nobody knows what it is.
+                self.signatures.unreadable = true;
+                problem(self, number, "", ProblemKind::NoKey);
+                continue;
+            }
             if let Err(kind) = self.set(key, unquoted(value.trim_start()), below) {
                 problem(self, number, key, kind);
             }

@@ -62,10 +62,11 @@ fn etc_raises_tries_and_signatures_but_does_not_lower_them() {
             "read /etc/tandem/update.conf, line 2, SIGNATURES: the value may only raise the release's 2",
         ]
     );
-    assert!(!s.may_act_alone());
+    // A release that asks for more than the last one must not be the last update.
+    assert!(s.may_act_alone());
     // The default counts as the release's word too.
     let (s, _) = parse("", "TRIES=1");
-    assert_eq!((s.tries, s.may_act_alone()), (3, false));
+    assert_eq!((s.tries, s.may_act_alone()), (3, true));
 }
 
 #[test]
@@ -211,6 +212,23 @@ fn an_unknown_key_is_reported_but_stops_nothing() {
     let (s, problems) = parse("MACHINE_ALIAS=x", "");
     assert_eq!(problems.len(), 1);
     assert!(s.may_act_alone());
+}
+
+#[test]
+fn a_byte_order_mark_hides_no_setting() {
+    let (s, problems) = parse("", "\u{feff}SIGNATURES=2\r\nTRIES=5");
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((s.tries, s.required_signatures(3).get()), (5, 2));
+    // Letters that can't be seen, or look like others.
+    for odd in [
+        "\u{200b}SIGNATURES=2",
+        "S\0I\0G\0=\x002\0",
+        "SIGN\u{410}TURES=2",
+    ] {
+        let (s, problems) = parse("", odd);
+        assert_eq!((problems.len(), s.may_act_alone()), (1, false), "{odd:?}");
+        assert_eq!(s.required_signatures(3).get(), 3, "{odd:?}");
+    }
 }
 
 #[test]

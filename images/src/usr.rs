@@ -116,14 +116,27 @@ fn settings(tree: &Tree) -> (Settings, Vec<String>) {
     (settings, warnings)
 }
 
+fn file_at<'t>(tree: &'t Tree, path: &[u8]) -> Option<&'t Path> {
+    match &tree.get(std::str::from_utf8(path).ok()?)?.kind {
+        Kind::File(source, _) => Some(source),
+        _ => None,
+    }
+}
+
 /// A device that can't read one of its keys, or has fewer than have to sign, takes no update any more.
 fn about_keys(tree: &Tree, settings: &Settings) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut trusted = KeySet::new();
     let in_folder = |path: &[u8]| path.starts_with(KEYS) && path.ends_with(SUFFIX.as_bytes());
     for (_, node) in tree.nodes().filter(|(path, _)| in_folder(path)) {
-        let Kind::File(source, _) = &node.kind else {
-            continue;
+        let source = match &node.kind {
+            Kind::File(source, _) => source,
+            Kind::HardLink(path) => match file_at(tree, path) {
+                Some(source) => source,
+                None => continue,
+            },
+            // Where it leads only the device can tell.
+            _ => return warnings,
         };
         let read = read_key(source).map_err(|error| error.to_string());
         let read = read.and_then(|key| trusted.insert(key.as_bytes()).map_err(|e| e.to_string()));

@@ -46,6 +46,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const RECORD_PATIENCE: Duration = Duration::from_secs(10);
 /// How long a look may take before this process does something else meanwhile.
 const ANSWER: Duration = Duration::from_secs(2);
+/// The same at the deadline.
+const LAST_ANSWER: Duration = Duration::from_secs(10);
 
 /// Starts the process.
 ///
@@ -105,8 +107,13 @@ pub fn run() {
             if let Some(Err(error)) = watchdog.as_mut().map(Watchdog::feed) {
                 say(&format!("feed the watchdog: {error}"));
             }
-            let look = || look(system.as_ref());
-            match looks.take(look, ANSWER.min(every / 2)) {
+            // The last word is waited for, but a watchdog for nothing.
+            let patience = match start.elapsed() >= limit {
+                true if watchdog.is_none() => LAST_ANSWER,
+                true => every,
+                false => ANSWER.min(every / 2),
+            };
+            match looks.take(|| look(system.as_ref()), patience) {
                 Ok(judgement) => break judgement,
                 Err(error) if start.elapsed() >= limit => {
                     light.show(system.as_ref(), Pattern::Failed);

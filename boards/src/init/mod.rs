@@ -64,7 +64,9 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
         progress.root = Some(sysroot.to_owned());
         mounts::grow(&root, sysroot);
     }
-    furnish(&root, sysroot, writable)?;
+    // The fault may be this release's own, its driver's, say. The other one then finds a ROOT that nobody has mended.
+    let may_mend = writable && !recovery::is_on_trial(&chosen, parameters.slot);
+    furnish(&root, sysroot, writable, may_mend)?;
     mounts::usr(&usr, &sysroot.join("usr"))?;
     match partitions::node(&chosen, bootctl::gpt::OEM) {
         Ok(oem) => mounts::oem(&oem, &sysroot.join("oem")),
@@ -73,14 +75,17 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
     handover::switch_root(sysroot, parameters.init.as_deref(), progress)
 }
 
-/// Sees to what a ROOT needs. Both slots have the same one, so that a reset would end where this boot does: a damaged folder
-/// is for `e2fsck`, and where that does not help the system does without, or with a ROOT in memory.
-fn furnish(node: &Path, sysroot: &Path, writable: bool) -> Result<()> {
+/// Sees to what a ROOT needs. Both slots have the same one, so that from a confirmed slot a reset would lead back here: a
+/// damaged folder is for `e2fsck`, and where that does not help the system does without, or with a ROOT in memory.
+fn furnish(node: &Path, sysroot: &Path, writable: bool, may_mend: bool) -> Result<()> {
     let mut made = skeleton::create(sysroot);
     if let Err(error) = &made
         && writable
         && skeleton::is_damage(error)
     {
+        if !may_mend {
+            return made;
+        }
         say(&format!("{error:#}; e2fsck mends ROOT"));
         made = mounts::mend_root(node, sysroot).and_then(|()| skeleton::create(sysroot));
     }
@@ -88,6 +93,9 @@ fn furnish(node: &Path, sysroot: &Path, writable: bool) -> Result<()> {
     if mounts::is_mounted(sysroot) && skeleton::is_usable(sysroot) {
         say(&format!("{error:#}; the system has to do without"));
         return Ok(());
+    }
+    if writable && !may_mend {
+        return Err(error);
     }
     say(&format!("{error:#}; ROOT is of no use and is left out"));
     mounts::volatile_root(sysroot)?;

@@ -53,6 +53,21 @@ pub fn prefer_the_other(chosen: &Chosen, slot: Slot) -> Result<bool> {
     Ok(true)
 }
 
+/// `slot` is on trial, and the loader has another one to go to. Not so where the disk does not say.
+pub fn is_on_trial(chosen: &Chosen, slot: Slot) -> bool {
+    let state = || -> Result<Option<BootState>> {
+        let disk = Disk::open(chosen.node(), Access::Read)?;
+        Ok(Control::open(disk)?.state()?.state)
+    };
+    let state = state().unwrap_or_else(|error| {
+        say(&format!("read the boot state: {error:#}"));
+        None
+    });
+    state.is_some_and(|state| {
+        !state.get(slot).is_confirmed() && state.get(slot.other()).is_candidate()
+    })
+}
+
 /// What the other slot gets, if it may be booted instead of `slot`.
 fn tries(state: BootState, slot: Slot) -> Option<TryCount> {
     let may = state.get(slot).is_confirmed() && state.get(slot.other()).is_candidate();

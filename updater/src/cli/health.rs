@@ -17,9 +17,8 @@ use super::print::{complain, say};
 /// trial that does not pass leaves its reason in /var/lib/tandem/journal.json, and the system is rebooted if the
 /// loader has another slot to go to.
 ///
-/// Exit codes: 0 confirmed, now or before; 1 the disk or its boot state failed; 5 another operation was under way;
-/// 6 a check failed, or the slot is not the release that was announced; 7 the slot does not accept the manifest that
-/// announced it.
+/// Exit codes: 0 confirmed, now or before; 1 the disk or its boot state failed; 6 a check failed, or the slot is not the
+/// release that was announced; 7 the slot does not accept the manifest that announced it.
 #[derive(Debug, Args)]
 pub struct Arguments {
     /// Look at this disk or image instead of the running one; needs --active and --root, and never reboots.

@@ -122,7 +122,8 @@ impl System {
             settings: &settings,
             journal: &mut journal,
         };
-        let verdict = checkup.run(|control, slot| match &operation {
+        // Others may begin as soon as the slot is confirmed.
+        let verdict = checkup.run(move |control, slot| match operation {
             // Another operation writes nothing while the running slot is on trial, and a commit has a lock of its own: what
             // somebody else is busy with is no reason to give a good release up.
             Ok(_) | Err(TransactionError::Busy { .. }) => confirm(control, slot),

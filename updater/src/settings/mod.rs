@@ -297,8 +297,7 @@ impl Settings {
                 continue;
             };
             let key = key.trim_end();
-            if !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-                // It looks like something else than it is, or nobody knows what it is.
+            if key != SIGNATURES && looks_like_signatures(key) {
                 self.signatures.unreadable = true;
                 problem(self, number, "", ProblemKind::NoKey);
                 continue;
@@ -323,7 +322,7 @@ impl Settings {
                 }
                 self.tries = tries;
             }
-            "SIGNATURES" => match below.signatures.raised_to(value) {
+            SIGNATURES => match below.signatures.raised_to(value) {
                 Ok(signatures) => self.signatures = signatures,
                 Err(kind) => {
                     self.signatures.unreadable |= kind == ProblemKind::Signatures;
@@ -418,9 +417,27 @@ impl Signatures {
     }
 }
 
+const SIGNATURES: &str = "SIGNATURES";
+
 /// A line that can't be read is about `SIGNATURES`.
 fn names_signatures(line: &[u8]) -> bool {
-    line.trim_ascii_start().starts_with(b"SIGNATURES")
+    line.trim_ascii_start().starts_with(SIGNATURES.as_bytes())
+}
+
+/// Somebody may have meant that, with something beside it, something in it that can't be seen, or a letter that looks like
+/// one of its own.
+fn looks_like_signatures(key: &str) -> bool {
+    let mut wanted = SIGNATURES.chars();
+    let mut seen = key.chars().filter(char::is_ascii_graphic);
+    // What can be seen holds all of it somewhere.
+    let holds = (0..key.len()).any(|_| {
+        let rest = seen.clone();
+        seen.next().is_some() && SIGNATURES.chars().eq(rest.take(SIGNATURES.len()))
+    });
+    let alike = key
+        .chars()
+        .all(|c| wanted.next().is_some_and(|own| c == own || !c.is_ascii()));
+    holds || (alike && wanted.next().is_none())
 }
 
 /// What the layers below the file that is being read say. It may ask for more, and an earlier line of it does not count.

@@ -222,12 +222,24 @@ fn a_byte_order_mark_hides_no_setting() {
     // Letters that can't be seen, or look like others.
     for odd in [
         "\u{200b}SIGNATURES=2",
-        "S\0I\0G\0=\x002\0",
+        "S\0I\0G\0N\0A\0T\0U\0R\0E\0S\0=\x002\0",
         "SIGN\u{410}TURES=2",
+        "export SIGNATURES=2",
     ] {
         let (s, problems) = parse("", odd);
         assert_eq!((problems.len(), s.may_act_alone()), (1, false), "{odd:?}");
         assert_eq!(s.required_signatures(3).get(), 3, "{odd:?}");
+    }
+    // What nobody can take for it is a key of another version.
+    for other in [
+        "export SERVER=x",
+        "; see http://host/?a=b",
+        "GR\u{d6}SSE=5",
+        "\u{410}=1",
+    ] {
+        let (s, problems) = parse("", other);
+        assert_eq!((problems.len(), s.may_act_alone()), (1, true), "{other:?}");
+        assert_eq!(s.required_signatures(3).get(), 1, "{other:?}");
     }
 }
 

@@ -30,11 +30,8 @@ pub(crate) fn open_plain(path: &Path) -> io::Result<Option<File>> {
         return Ok(None);
     }
     // The file itself, whatever its name leads to by now. The kernel has some that are not as plain as they look.
-    let mut options = OpenOptions::new();
-    options.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    options
-        .open(format!("/proc/self/fd/{}", place.as_raw_fd()))
-        .map(Some)
+    let itself = format!("/proc/self/fd/{}", place.as_raw_fd());
+    open(Path::new(&itself)).map(Some)
 }
 
 /// Opens a file that is only there to be locked, and makes it if it is missing. Nobody but its owner can open it: whoever

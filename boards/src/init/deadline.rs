@@ -108,14 +108,15 @@ pub fn run() {
                 say(&format!("feed the watchdog: {error}"));
             }
             // The last word is waited for, but a watchdog for nothing.
-            let patience = match start.elapsed() >= limit {
+            let is_last = start.elapsed() >= limit;
+            let patience = match is_last {
                 true if watchdog.is_none() => LAST_ANSWER,
                 true => every,
                 false => ANSWER.min(every / 2),
             };
             match looks.take(|| look(system.as_ref()), patience) {
                 Ok(judgement) => break judgement,
-                Err(error) if start.elapsed() >= limit => {
+                Err(error) if is_last => {
                     light.show(system.as_ref(), Pattern::Failed);
                     expire(&error, limit)
                 }

@@ -65,7 +65,7 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
         mounts::grow(&root, sysroot);
     }
     // The fault may be this release's own, its driver's, say. The other one then finds a ROOT that nobody has mended.
-    let may_mend = writable && !recovery::is_on_trial(&chosen, parameters.slot);
+    let may_mend = || writable && !recovery::is_on_trial(&chosen, parameters.slot);
     furnish(&root, sysroot, writable, may_mend)?;
     mounts::usr(&usr, &sysroot.join("usr"))?;
     match partitions::node(&chosen, bootctl::gpt::OEM) {
@@ -77,13 +77,13 @@ fn boot(progress: &mut Progress) -> Result<Infallible> {
 
 /// Sees to what a ROOT needs. Both slots have the same one, so that from a confirmed slot a reset would lead back here: a
 /// damaged folder is for `e2fsck`, and where that does not help the system does without, or with a ROOT in memory.
-fn furnish(node: &Path, sysroot: &Path, writable: bool, may_mend: bool) -> Result<()> {
+fn furnish(node: &Path, sysroot: &Path, writable: bool, may_mend: impl Fn() -> bool) -> Result<()> {
     let mut made = skeleton::create(sysroot);
     if let Err(error) = &made
         && writable
         && skeleton::is_damage(error)
     {
-        if !may_mend {
+        if !may_mend() {
             return made;
         }
         say(&format!("{error:#}; e2fsck mends ROOT"));
@@ -94,7 +94,7 @@ fn furnish(node: &Path, sysroot: &Path, writable: bool, may_mend: bool) -> Resul
         say(&format!("{error:#}; the system has to do without"));
         return Ok(());
     }
-    if writable && !may_mend {
+    if writable && !may_mend() {
         return Err(error);
     }
     say(&format!("{error:#}; ROOT is of no use and is left out"));
